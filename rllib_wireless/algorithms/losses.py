@@ -1,0 +1,171 @@
+"""Each loss once, as a pure function of tensors that returns named terms.
+
+Tensors hold rows of N agents side by side: `[..., N]` or, with one value per action, `[..., N, A]`. A loss is averaged over
+an agent's own rows and never over agents, so an agent's gradient is the one it would have alone, whoever shares the stack:
+call `loss.total.sum().backward()`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Stands for minus infinity where a masked logit or Q-value must not win, yet keeps 0 * masked finite in gradients.
+_MASKED = -1e9
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss and what it is made of.
+
+    Attributes:
+        total: What each agent minimises, [N].
+        terms: Its named parts and statistics, [N] each, without gradient.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+def imitation(logits: Tensor, actions: Tensor, action_mask: Tensor | None = None, acting: Tensor | None = None) -> Loss:
+    """Behaviour cloning: the cross-entropy -E[log pi(a|o)] of logged actions.
+
+    Args:
+        logits: [..., N, A].
+        actions: Logged actions [..., N].
+        action_mask: Legal actions [..., N, A]; all if None.
+        acting: Rows that count [..., N]; all if None.
+    """
+    log_prob = _log_policy(logits, action_mask)
+    cross_entropy = rows_mean(-_chosen(log_prob, actions), acting)
+    return Loss(cross_entropy, _named(cross_entropy=cross_entropy, entropy=_entropy(log_prob, acting)))
+
+
+def q_weighted_imitation(
+    logits: Tensor,
+    actions: Tensor,
+    advantages: Tensor,
+    *,
+    beta: float,
+    max_weight: float,
+    action_mask: Tensor | None = None,
+    acting: Tensor | None = None,
+) -> Loss:
+    """FedMORL's policy loss E[-log pi(a|o) exp(Q(o, a) / beta)] (paper, eq. 2).
+
+    Args:
+        logits: [..., N, A].
+        actions: Logged actions [..., N].
+        advantages: Q of the logged actions [..., N], less any function of the observation: that moves no optimum, only the
+            share of the loss that each observation has.
+        beta: Temperature, in units of reward; the smaller, the greedier.
+        max_weight: Weights exp(Q / beta) are clipped here.
+        action_mask: Legal actions [..., N, A]; all if None.
+        acting: Rows that count [..., N]; all if None.
+    """
+    weight = imitation_weight(advantages, beta=beta, max_weight=max_weight)
+    log_prob = _log_policy(logits, action_mask)
+    surprise = -_chosen(log_prob, actions)
+    total = rows_mean(weight * surprise, acting)
+    terms = _named(
+        weighted_cross_entropy=total,
+        cross_entropy=rows_mean(surprise, acting),
+        weight=rows_mean(weight, acting),
+        clipped=rows_mean((weight >= max_weight).float(), acting),
+        entropy=_entropy(log_prob, acting),
+    )
+    return Loss(total, terms)
+
+
+def imitation_weight(advantages: Tensor, *, beta: float, max_weight: float) -> Tensor:
+    """The weight exp(Q / beta) of a logged row, clipped at `max_weight`, shaped like `advantages`."""
+    return torch.exp(advantages / beta).clamp(max=max_weight)
+
+
+def cql_dqn(
+    q: Tensor,
+    actions: Tensor,
+    targets: Tensor,
+    *,
+    cql_alpha: float,
+    action_mask: Tensor | None = None,
+    acting: Tensor | None = None,
+) -> Loss:
+    """Discrete conservative Q-learning: Huber loss of the TD error + cql_alpha * E[logsumexp_a Q(o, a) - Q(o, a_logged)].
+
+    Source: Kumar et al., "Conservative Q-Learning for Offline RL", NeurIPS 2020, eq. 4 (H regulariser). `cql_alpha = 0` is DQN.
+
+    Args:
+        q: Q-values with gradient [..., N, A].
+        actions: Logged actions [..., N].
+        targets: TD targets without gradient [..., N], see `double_dqn_target`.
+        cql_alpha: Weight of the conservative term.
+        action_mask: Legal actions [..., N, A]; all if None.
+        acting: Rows that count [..., N]; all if None.
+    """
+    q_logged = _chosen(q, actions)
+    td = rows_mean(functional.huber_loss(q_logged, targets, reduction="none"), acting)
+    conservative = rows_mean(torch.logsumexp(_masked(q, action_mask), dim=-1) - q_logged, acting)
+    total = td + cql_alpha * conservative
+    return Loss(total, _named(td=td, conservative=conservative, q=rows_mean(q_logged, acting)))
+
+
+def double_dqn_target(
+    rewards: Tensor,
+    discounts: Tensor,
+    new_q_online: Tensor,
+    new_q_target: Tensor,
+    new_action_mask: Tensor | None = None,
+) -> Tensor:
+    """The target R + discount * Q_target(o', argmax_a' Q_online(o', a')) over legal actions a', [..., N], without gradient.
+
+    Source: van Hasselt et al., "Deep RL with Double Q-learning", AAAI 2016.
+
+    Args:
+        rewards: Undiscounted sum over the interval [..., N].
+        discounts: See `interval_discount` [..., N].
+        new_q_online: The learned network at the next decision [..., N, A].
+        new_q_target: The target network there [..., N, A].
+        new_action_mask: Actions legal there [..., N, A]; all if None.
+    """
+    best = _masked(new_q_online, new_action_mask).argmax(dim=-1)
+    return (rewards + discounts * _chosen(new_q_target, best)).detach()
+
+
+def interval_discount(gamma: float, duration: Tensor | None, terminateds: Tensor) -> Tensor:
+    """gamma ** duration, or gamma per decision where `duration` is None; 0 at rows that terminate."""
+    discount = gamma if duration is None else gamma**duration
+    return discount * (~terminateds).float()
+
+
+def rows_mean(x: Tensor, acting: Tensor | None = None) -> Tensor:
+    """Mean over an agent's rows that count, [..., N] -> [N]; 0 where none does."""
+    x = x.reshape(-1, x.shape[-1])
+    if acting is None:
+        return x.mean(dim=0)
+    weight = acting.reshape(x.shape).to(x.dtype)
+    return (x * weight).sum(dim=0) / weight.sum(dim=0).clamp(min=1.0)
+
+
+def _masked(values: Tensor, mask: Tensor | None) -> Tensor:
+    return values if mask is None else values.masked_fill(~mask, _MASKED)
+
+
+def _log_policy(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """log pi(.|o), [..., N, A]."""
+    return torch.log_softmax(_masked(logits, mask), dim=-1)
+
+
+def _chosen(values: Tensor, actions: Tensor) -> Tensor:
+    """The values [..., N] of the actions."""
+    return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+def _entropy(log_prob: Tensor, acting: Tensor | None) -> Tensor:
+    with torch.no_grad():
+        return rows_mean(-(log_prob.exp() * log_prob).sum(dim=-1), acting)
+
+
+def _named(**terms: Tensor) -> dict[str, Tensor]:
+    return {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,62 @@
+"""Benchmarks: speed as ratios against named peers, measured side by side in one run; never asserted by a test."""
+
+import importlib
+import os
+import platform
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rllib_wireless.errors import UserError
+
+NAMES = ("simulator", "env_runner", "learner", "data")
+"""Modules of this package, each with `run(quick) -> [{name, value, unit, target, peer}]`."""
+
+
+def run(
+    names: Sequence[str], out: Path | str, *, quick: bool = False, progress: Callable[[float], None] | None = None
+) -> dict[str, Any]:
+    """Run benchmarks and write `results.json`.
+
+    Args:
+        names: Which ones; all if none is given.
+        out: Folder to write to.
+        quick: Shorter and less exact.
+        progress: Told the share that is done.
+
+    Returns:
+        `rows`, each with its `benchmark`, and the `machine` and `versions` that they were measured with.
+
+    Raises:
+        UserError: At an unknown name.
+    """
+    chosen = tuple(names) or NAMES
+    for name in chosen:
+        if name not in NAMES:
+            raise UserError(f"there is no benchmark {name!r}; benchmarks are {', '.join(NAMES)}")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for number, name in enumerate(chosen, start=1):
+        module = importlib.import_module(f"{__name__}.{name}")
+        rows += [{"benchmark": name, **row} for row in module.run(quick)]
+        if progress is not None:
+            progress(number / len(chosen))
+    content = {
+        "rows": rows,
+        "quick": quick,
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "versions": {name: version(name) for name in ("rllib-wireless", "ray", "torch", "numba", "numpy")},
+    }
+    (out / "results.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    return content
+
+
+def _cpu() -> str:
+    """Name of the processor, as far as the system tells."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,429 @@
+"""The command line. Every command is a few lines around one public function, imported when the command runs."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rllib_wireless import __version__
+from rllib_wireless.console import Output, key_values, of_rule, table
+from rllib_wireless.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.table import Table
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+data = typer.Typer(rich_markup_mode=None, help="Check, describe, convert, import and export data sets.")
+app.add_typer(data, name="data")
+
+Env = Annotated[str, typer.Option("--env", help="Name of the environment.")]
+Config = Annotated[list[str], typer.Option("--config", "-c", metavar="K=V", help="A field of the environment.")]
+Settings = Annotated[list[str], typer.Option("--set", "-s", metavar="K=V", help="A parameter of algorithm or rule.")]
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Wandb = Literal["off", "offline", "online"]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and exit code 2, Ctrl-C exit code 130."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code.
+    """
+    if arguments in ([], ["data"]):
+        arguments = [*arguments, "--help"]
+    try:
+        return app(arguments, prog_name="rllib-wireless", standalone_mode=False) or 0
+    except (UserError, typer.TyperException) as error:
+        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rllib-wireless {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Offline multi-agent reinforcement learning for wireless networks, on Ray RLlib's new API stack."""
+
+
+@app.command(name="list")
+def list_(
+    name: Annotated[str | None, typer.Argument(help="Only this environment or algorithm.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show environments with fields, rules and metrics, and algorithms with settings and what they need."""
+    from rllib_wireless import catalogue
+
+    with Output(as_json) as out:
+        content = catalogue.describe(name)
+        out.result(content, *_catalogue_tables(content))
+
+
+@app.command()
+def collect(
+    env: Annotated[str, typer.Argument(help="Name of the environment.")],
+    policy: Annotated[list[str], typer.Option(metavar="NAME[:SHARE]", help="A rule or a trained policy's folder.")],
+    steps: Annotated[int, typer.Option(help="Joint steps in total.")],
+    out: Out,
+    config: Config = [],  # noqa: B006  Typer's way to declare an option that repeats
+    settings: Settings = [],  # noqa: B006
+    split: Annotated[Literal["none", "agents"], typer.Option(help="One folder, or one per agent.")] = "none",
+    rows: Annotated[Literal["decisions", "all"], typer.Option(help="Only decisions, or every step.")] = "decisions",
+    num_envs: Annotated[int, typer.Option(help="Copies that each policy runs.")] = 16,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Let policies act in an environment and record what happens."""
+    from dataclasses import asdict
+
+    from rllib_wireless import data
+
+    with Output(as_json) as output:
+        progress = output.progress("collect")
+        card = data.collect(
+            env,
+            key_values(config, "--config"),
+            _behaviours(policy, key_values(settings, "--set")),
+            steps,
+            out,
+            seed=seed,
+            num_envs=num_envs,
+            split=split,
+            rows=rows,
+            progress=lambda done, wanted: progress(done / wanted),
+        )
+        output.result({"out": str(out), "card": asdict(card)}, f"{out}: {_summary(card)}")
+
+
+@data.command()
+def check(path: Path, as_json: Json = False) -> None:
+    """Read a data set anew and compare it with its card and its environment."""
+    from dataclasses import asdict
+
+    from rllib_wireless import data
+
+    with Output(as_json) as out:
+        report = data.check(path)
+        rows = sum(report.transitions.values())
+        words = (
+            f"{path}: in order, {report.kind}, {report.files} files, {rows:,} rows of {len(report.transitions)} agents"
+        )
+        out.result(asdict(report), words, *report.notes)
+
+
+@data.command()
+def info(path: Path, as_json: Json = False) -> None:
+    """Describe a data set: where it comes from, and its statistics."""
+    from rllib_wireless import data
+
+    with Output(as_json) as out:
+        content = data.info(path)
+        out.result(content, *_info_tables(content))
+
+
+@data.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="RLlib's JSON, a file or a folder of files.")],
+    out: Out,
+    env: Annotated[str, typer.Option("--env", help="Where the data comes from, one of ours or any name.")] = "imported",
+    config: Config = [],  # noqa: B006
+    agent: Annotated[list[str], typer.Option(metavar="OLD=NEW", help="What an agent is called here.")] = [],  # noqa: B006
+    num_actions: Annotated[int | None, typer.Option(help="Number of actions, if not the largest seen + 1.")] = None,
+    trust_pickle: Annotated[bool, typer.Option(help="Unpickle packed columns, which RUNS CODE they carry.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn RLlib's own offline JSON into a data set."""
+    from dataclasses import asdict
+
+    from rllib_wireless import data
+
+    with Output(as_json) as output:
+        names = {old: str(new) for old, new in key_values(agent, "--agent").items()}
+        card = data.convert(
+            source,
+            out,
+            environment=env,
+            env_config=key_values(config, "--config"),
+            agents=names,
+            num_actions=num_actions,
+            trust_pickle=trust_pickle,
+        )
+        output.result({"out": str(out), "card": asdict(card)}, f"{out}: {_summary(card)}")
+
+
+@data.command(name="import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A .csv or .parquet file.")],
+    mapping: Annotated[Path, typer.Option(help="YAML file that says which column is what.")],
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Turn your own logs into a data set."""
+    from dataclasses import asdict
+
+    from rllib_wireless import data
+
+    with Output(as_json) as output:
+        card = data.import_data(source, out, mapping)
+        output.result({"out": str(out), "card": asdict(card)}, f"{out}: {_summary(card)}")
+
+
+@data.command()
+def export(
+    path: Path,
+    agent: Annotated[str, typer.Option(help="Whose rows.")],
+    out: Out,
+    kind: Annotated[Literal["json", "parquet"], typer.Option("--format", help="RLlib JSON, or Parquet.")] = "parquet",
+    as_json: Json = False,
+) -> None:
+    """Write one agent's rows for stock RLlib and other tools."""
+    from rllib_wireless import data
+
+    with Output(as_json) as output:
+        written = data.export(path, out, agent=agent, kind=kind)
+        output.result({"out": str(written), "agent": agent, "format": kind}, f"{written}: rows of {agent}")
+
+
+@app.command()
+def train(
+    out: Out,
+    algorithm: Annotated[str | None, typer.Argument(metavar="ALGO", help="Name of the algorithm.")] = None,
+    env: Annotated[str | None, typer.Option("--env", help="Name of the environment.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    config: Config = [],  # noqa: B006
+    settings: Settings = [],  # noqa: B006
+    iterations: Annotated[int | None, typer.Option(help="How many; the algorithm's own number if not given.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    wandb: Annotated[Wandb, typer.Option(help="Log with Weights & Biases.")] = "off",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Train an algorithm; `train --resume --out DIR` alone goes on with the run in that folder."""
+    from rllib_wireless.algorithms.training import resume_run
+    from rllib_wireless.algorithms.training import train as train_
+
+    with Output(as_json) as output:
+        run_arguments: dict[str, Any] = {"iterations": iterations, "wandb": wandb, "progress": _iterations(output)}
+        if resume and algorithm is None and env is None:
+            row = resume_run(out, **run_arguments)
+        elif algorithm is None or env is None:
+            missing = "ALGO" if algorithm is None else "--env"
+            raise UserError(f"{missing} is missing: give train ALGO --env ENV, or --resume alone")
+        else:
+            row = train_(
+                algorithm,
+                env,
+                out=out,
+                data=data,
+                env_config=key_values(config, "--config"),
+                settings=key_values(settings, "--set"),
+                seed=seed,
+                resume=resume,
+                **run_arguments,
+            )
+        output.result({"out": str(out), "result": row}, f"{out}: {row['iteration']} iterations")
+
+
+@app.command()
+def evaluate(
+    policy: Annotated[str, typer.Argument(help="A rule, or the folder of a trained policy or training run.")],
+    env: Env,
+    config: Config = [],  # noqa: B006
+    settings: Settings = [],  # noqa: B006
+    num_envs: Annotated[int, typer.Option(help="Copies that run side by side.")] = 64,
+    steps: Annotated[int | None, typer.Option(help="Decision epochs per copy.")] = None,
+    episodes: Annotated[int | None, typer.Option(help="Whole episodes, in place of --steps.")] = None,
+    warmup: Annotated[int, typer.Option(help="Decision epochs per copy before those that count.")] = 0,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure a policy."""
+    from rllib_wireless.policies import evaluation
+
+    with Output(as_json) as out:
+        measured = evaluation.evaluate(
+            policy,
+            env,
+            key_values(config, "--config"),
+            params=key_values(settings, "--set"),
+            num_envs=num_envs,
+            steps=steps,
+            episodes=episodes,
+            warmup_steps=warmup,
+            seed=seed,
+            progress=out.progress("evaluate"),
+        )
+        content = measured.to_json()
+        rows = {"copy": "copies", "episode": "episodes"}[measured.unit]
+        out.result(content, _metrics_table(f"{policy} in {env}, {measured.num_rows} {rows}", content))
+
+
+@app.command()
+def reproduce(
+    paper: Annotated[Literal["fedmorl"], typer.Argument(help="Which paper.")],
+    out: Out,
+    scale: Annotated[Literal["demo"], typer.Option(help="How much to compute.")] = "demo",
+    only: Annotated[str | None, typer.Option(metavar="CELL", help="Only cells whose name begins so.")] = None,
+    plot_only: Annotated[bool, typer.Option(help="Draw the figure again from results.json.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a paper's experiment, or what is missing of it, and compare."""
+    module = importlib.import_module(f"rllib_wireless.papers.{paper}")
+    with Output(as_json) as output:
+        bars: dict[str, Callable[[float], None]] = {}
+
+        def progress(cell: str, share: float | None) -> None:
+            if cell not in bars:
+                bars[cell] = output.progress(cell)
+            if share is not None:
+                bars[cell](share)
+
+        content = module.reproduce(out, progress, scale=scale, only=only, plot_only=plot_only)
+        output.result(content, *_paper_tables(module, content, out))
+
+
+@app.command()
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Which benchmarks; all if none.")
+    ] = None,
+    out: Out = Path("results/bench"),
+    quick: Annotated[bool, typer.Option(help="Shorter and less exact.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure speed as ratios against named peers, in CPU time on this machine."""
+    from rllib_wireless import benchmarks
+
+    with Output(as_json) as output:
+        content = benchmarks.run(names or [], out, quick=quick, progress=output.progress("bench"))
+        columns = ("benchmark", "what", "value", "unit", "target", "peer")
+        rows = [
+            [row[key] for key in ("benchmark", "name", "value", "unit", "target", "peer")] for row in content["rows"]
+        ]
+        output.result(content, table("Speed", columns, rows))
+
+
+def _behaviours(policies: list[str], settings: dict[str, Any]) -> list[Any]:
+    """`NAME[:SHARE]` options as Behaviours with the settings that are theirs."""
+    from rllib_wireless.data import Behaviour
+
+    named = []
+    for item in policies:
+        name, colon, text = item.rpartition(":")
+        try:
+            named.append((name, float(text)) if colon else (item, 1.0))
+        except ValueError:
+            named.append((item, 1.0))  # a path may hold a colon
+    rules = [name for name, _ in named]
+    return [Behaviour(name, share, of_rule(settings, name, rules)) for name, share in named]
+
+
+def _iterations(output: Output) -> "Callable[[dict[str, Any], float | None], None]":
+    """Progress of a training run: the share that is done, or which iteration it is where its end is not known."""
+    bar = output.progress("train")
+
+    def report(row: dict[str, Any], share: float | None) -> None:
+        if share is None:
+            output.note(f"train: iteration {row['iteration']}" + (f", {row['phase']}" if "phase" in row else ""))
+        else:
+            bar(share)
+
+    return report
+
+
+def _summary(card: Any) -> str:
+    rows = sum(agent.transitions for agent in card.agents.values())
+    return f"{card.steps:,} joint steps, {rows:,} rows of {len(card.agents)} agents"
+
+
+def _metrics_table(title: str, content: dict[str, Any]) -> "Table":
+    from rllib_wireless.envs import env_spec
+
+    units = {metric.name: metric.unit for metric in env_spec(content["env"]).metrics}
+    rows = [(name, m["mean"], m["std"], *m["ci95"], units.get(name, "")) for name, m in content["metrics"].items()]
+    return table(title, ("metric", "mean", "std", "95 % from", "to", "unit"), rows)
+
+
+def _info_tables(content: dict[str, Any]) -> "list[Table | str]":
+    card, agents = content["card"], content["agents"]
+    words = f"{content['path']}: {card['kind']}, {card['environment']['name']}, {card['steps']:,} joint steps, "
+    words += f"{content['bytes'] / 1e6:.1f} MB, {'complete' if card['complete'] else 'INCOMPLETE'}"
+    rows = [
+        (name, a["rows"], a["episodes"], _shares(a["action_shares"]), a["mean_reward"], a["mean_duration"])
+        for name, a in agents.items()
+        if a["rows"]
+    ]
+    columns = ("agent", "rows", "episodes", "share of actions", "mean reward", "mean duration")
+    behaviour = table("Behaviour", ("policy", "share"), [(p["policy"], p["share"]) for p in card["policies"]])
+    return [words, behaviour, table("Agents", columns, rows)]
+
+
+def _shares(shares: list[float]) -> str:
+    return " ".join(f"{share:.3f}" for share in shares)
+
+
+def _catalogue_tables(content: dict[str, Any]) -> "list[Table | str]":
+    shown: list[Table | str] = []
+    for env in content["environments"]:
+        shown += [
+            f"\n{env['name']}: {env['description']}",
+            table("Config (-c)", ("field", "default", "unit", "meaning"), _fields(env["config"])),
+            table("Rules", ("rule", "parameters", "meaning"), [_rule_row(rule) for rule in env["rules"]]),
+            table(
+                "Metrics",
+                ("metric", "unit", "better", "meaning"),
+                [(m["name"], m["unit"], m["better"], m["description"]) for m in env["metrics"]],
+            ),
+        ]
+    for algorithm in content["algorithms"]:
+        shown += [
+            f"\n{algorithm['name']}: {algorithm['description']}; needs {algorithm['needs']}",
+            table("Settings (-s)", ("field", "default", "unit", "meaning"), _fields(algorithm["settings"])),
+        ]
+    return shown
+
+
+def _fields(fields: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(f["name"], f["default"], f["unit"], f["description"]) for f in fields]
+
+
+def _rule_row(rule: dict[str, Any]) -> tuple[str, str, str]:
+    parameters = " ".join(f"{f['name']}={f['default']}" for f in rule["parameters"])
+    return rule["name"], parameters, rule["description"] + (" (privileged)" if rule["privileged"] else "")
+
+
+def _paper_tables(module: Any, content: dict[str, Any], out: Path) -> "list[Table | str]":
+    """The comparison and the claims, or where cells are missing, which ones there are."""
+    if "policies" not in content:
+        return [f"{out}: {', '.join(content)} done; run without --only for the rest"]
+    rows = module.table(content)
+    metrics = [name for name in rows[0] if name != "policy"]
+    cells = [[row["policy"], *(row[name]["mean"] for name in metrics)] for row in rows]
+    claims = [(c["claim"], c["measured"], *c["interval"], "yes" if c["met"] else "NO") for c in content["claims"]]
+    return [
+        table(f"{content['paper']}, {content['scale']}", ("policy", *metrics), cells),
+        table("Claims", ("claim", "difference", "95 % from", "to", "met"), claims),
+        f"{out / 'results.json'}, {out / 'figure.png'}",
+    ]

@@ -1,0 +1,37 @@
+"""Data sets: recorded, written as RLlib JSON with a card, checked, and loaded into contiguous arrays.
+
+`rllib_wireless.data.sampling.TensorIterator`, which feeds Learners, is imported from there, as it brings torch along.
+"""
+
+from rllib_wireless.data.card import Card, EnvironmentCard, check_environment, environment_card, read_card
+from rllib_wireless.data.check import CheckReport, check
+from rllib_wireless.data.collect import Behaviour, collect
+from rllib_wireless.data.convert import convert
+from rllib_wireless.data.exporter import export
+from rllib_wireless.data.importer import ImportMapping, import_data
+from rllib_wireless.data.info import info
+from rllib_wireless.data.reader import DataWarning
+from rllib_wireless.data.recorder import Recorder
+from rllib_wireless.data.store import Dataset, client_folders, load_dataset
+
+__all__ = [
+    "Behaviour",
+    "Card",
+    "CheckReport",
+    "DataWarning",
+    "Dataset",
+    "EnvironmentCard",
+    "ImportMapping",
+    "Recorder",
+    "check",
+    "check_environment",
+    "client_folders",
+    "collect",
+    "convert",
+    "environment_card",
+    "export",
+    "import_data",
+    "info",
+    "load_dataset",
+    "read_card",
+]

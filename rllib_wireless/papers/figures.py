@@ -1,0 +1,64 @@
+"""Figures, drawn from `results.json` and nothing else."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  the backend without a screen must be chosen first
+from matplotlib.axes import Axes  # noqa: E402
+
+Json = dict[str, Any]
+
+LEARNED, RULE, BOUND = "#c0392b", "#2c6fbb", "#7f8c8d"
+
+
+def channel_access(content: Json, labels: Mapping[str, str], path: Path) -> None:
+    """Throughput against short-term fairness, collision rate, and delay of all policies, with 95 % intervals.
+
+    Args:
+        content: Of `results.json`.
+        labels: What to call the policies.
+        path: The PNG.
+    """
+    policies: Mapping[str, Json] = content["policies"]
+    figure, (plane, collisions, delay) = plt.subplots(
+        1, 3, figsize=(13, 4.4), width_ratios=(1.5, 1, 1), layout="constrained"
+    )
+    for name, metrics in policies.items():
+        x, y = metrics["short_term_fairness"], metrics["throughput_ratio"]
+        plane.errorbar(x["mean"], y["mean"], _spread(y), _spread(x), fmt="o", color=_color(name), markersize=6)
+        plane.annotate(labels[name], (x["mean"], y["mean"]), xytext=(7, 5), textcoords="offset points", fontsize=8)
+    plane.set(xlabel="short-term fairness (Jain, 10 N successes)", ylabel="throughput ratio", xlim=(0.4, 1.15))
+    plane.set_title(f"N = {content['settings']['num_stations']} saturated stations", fontsize=10)
+    plane.grid(alpha=0.3)
+    _bars(collisions, policies, labels, "collision_rate", "collisions / busy periods")
+    _bars(delay, policies, {}, "mean_delay_ms", "mean delay (ms)")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _bars(axes: Axes, policies: Mapping[str, Json], labels: Mapping[str, str], metric: str, title: str) -> None:
+    names = list(policies)[::-1]
+    values = [policies[name][metric]["mean"] for name in names]
+    axes.barh(range(len(names)), values, color=[_color(name) for name in names], height=0.7)
+    for row, name in enumerate(names):
+        axes.errorbar(values[row], row, xerr=_spread(policies[name][metric]), color="black", linewidth=1)
+    axes.set_yticks(range(len(names)), [labels.get(name, "") for name in names], fontsize=8)
+    axes.set_xlabel(title)
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _spread(metric: Json) -> list[list[float]] | None:
+    lower, upper = metric["ci95"]
+    if lower is None or upper is None:
+        return None
+    return [[max(metric["mean"] - lower, 0.0)], [max(upper - metric["mean"], 0.0)]]
+
+
+def _color(name: str) -> str:
+    if name == "tdma":
+        return BOUND
+    return LEARNED if name.startswith("fedmorl") else RULE

@@ -1,0 +1,310 @@
+"""Portable policies: a folder of JSON and safetensors that loads without Ray and without running any code.
+
+policy.json           kind, agents, environment with its config, observation fields, what else the kind needs
+tensors.safetensors   the arrays; policy.json holds their sha256
+"""
+
+import hashlib
+import itertools
+import shutil
+import tempfile
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import safetensors
+import safetensors.numpy
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from rllib_wireless import __version__
+from rllib_wireless.envs.base import BatchedEnv, ObsField
+from rllib_wireless.envs.policy import Policy
+from rllib_wireless.envs.registry import make_env
+from rllib_wireless.errors import DataError, UserError
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+_FORMAT = 1
+_JSON, _TENSORS = "policy.json", "tensors.safetensors"
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class PortablePolicy(Policy):
+    """A learned policy that can be saved, loaded and cut down to one agent.
+
+    Args:
+        agents: The agents it acts for.
+
+    Attributes:
+        kind: Name of its class in `policy.json`; the class is registered with `@portable_kind`.
+        obs_fields: The observation fields it was trained on; None before it was saved or loaded.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, agents: Sequence[str]) -> None:
+        self.agents = tuple(agents)
+        self.obs_fields: tuple[ObsField, ...] | None = None
+
+    @property
+    @abstractmethod
+    def obs_size(self) -> int:
+        """Width D of the observation it reads."""
+
+    @property
+    @abstractmethod
+    def num_actions(self) -> int:
+        """Number A of actions it chooses from."""
+
+    @abstractmethod
+    def slice(self, agent_index: int) -> "PortablePolicy":
+        """One agent's part, a policy for that agent alone."""
+
+    @abstractmethod
+    def to_portable(self) -> tuple[dict[str, Any], Tensors]:
+        """What makes it up, as JSON values and arrays."""
+
+    @classmethod
+    @abstractmethod
+    def from_portable(cls, extra: dict[str, Any], tensors: Tensors, agents: Sequence[str]) -> Self:
+        """Build it again from what `to_portable` gave.
+
+        Raises:
+            DataError: Where values or arrays are not what the kind needs.
+        """
+
+
+P = TypeVar("P", bound=type[PortablePolicy])
+
+_KINDS: dict[str, type[PortablePolicy]] = {}
+
+
+def portable_kind(cls: P) -> P:
+    """Class decorator: make a kind of policy known to `load_policy`."""
+    _KINDS[cls.kind] = cls
+    return cls
+
+
+def save_policy(policy: PortablePolicy, path: Path | str, *, env: str, env_config: dict[str, Any]) -> None:
+    """Write a portable policy; a folder of that name is replaced as a whole.
+
+    Args:
+        policy: The policy.
+        path: The folder.
+        env: Name of the environment it was trained for.
+        env_config: That environment's configuration.
+
+    Raises:
+        UserError: Where the policy does not fit the environment.
+        DataError: At an array that is not finite.
+    """
+    path = Path(path)
+    built = make_env(env, **env_config)
+    check_fits(policy, built)
+    extra, tensors = policy.to_portable()
+    _check_finite(tensors, path)
+    blob = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
+    policy.obs_fields = built.obs_fields
+    header = _Header(
+        format=_FORMAT,
+        kind=policy.kind,
+        agents=list(policy.agents),
+        env=env,
+        env_config=env_config,
+        obs_fields=[_Field.of(f) for f in built.obs_fields],
+        num_actions=policy.num_actions,
+        extra=extra,
+        tensors_sha256=hashlib.sha256(blob).hexdigest(),
+        version=__version__,
+    )
+    _replace_folder(
+        path, {_TENSORS: blob, _JSON: orjson.dumps(header, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)}
+    )
+
+
+def load_policy(path: Path | str, *, agent: str | None = None, mode: str | None = None) -> PortablePolicy:
+    """Read a portable policy.
+
+    Args:
+        path: Its folder, or the output folder of a training run.
+        agent: Load this agent's part alone, for deployment.
+        mode: How to act (`sample` or `greedy`), in place of what was saved.
+
+    Raises:
+        DataError: At a file that is missing, broken or inconsistent.
+        UserError: Where the policy has no such agent or mode.
+    """
+    folder = policy_folder(path)
+    if folder is None:
+        raise DataError(f"there is no policy here: neither {_JSON} nor policy/{_JSON} exists", path)
+    header = _read_header(folder / _JSON)
+    tensors = _read_tensors(folder / _TENSORS, header.tensors_sha256)
+    try:
+        extra = header.extra if mode is None else {**header.extra, "mode": mode}
+        policy = _KINDS[header.kind].from_portable(extra, tensors, header.agents)
+    except DataError as error:
+        raise DataError(error.problem, folder) from None
+    obs_size = sum(f.size for f in header.obs_fields)
+    if (policy.obs_size, policy.num_actions) != (obs_size, header.num_actions):
+        raise DataError(
+            f"its tensors are for {policy.obs_size} observed values and {policy.num_actions} actions, but its header "
+            f"announces {obs_size} and {header.num_actions}",
+            folder,
+        )
+    policy.obs_fields = tuple(f.obs_field() for f in header.obs_fields)
+    return policy if agent is None else slice_policy(policy, agent)
+
+
+def slice_policy(policy: PortablePolicy, agent: str) -> PortablePolicy:
+    """One agent's part of a policy, by the agent's name.
+
+    Raises:
+        UserError: Where the policy has no such agent.
+    """
+    if agent not in policy.agents:
+        raise UserError(f"the policy has no agent {agent!r}, it acts for {_listed(policy.agents)}")
+    part = policy.slice(policy.agents.index(agent))
+    part.obs_fields = policy.obs_fields
+    return part
+
+
+def policy_folder(path: Path | str) -> Path | None:
+    """The portable policy at `path` or in the training output there, None where there is none."""
+    for folder in (Path(path), Path(path) / "policy"):
+        if (folder / _JSON).is_file():
+            return folder
+    return None
+
+
+def check_fits(policy: PortablePolicy, env: BatchedEnv) -> None:
+    """Check that a policy can act in an environment.
+
+    Raises:
+        UserError: Naming what differs: agents, observation fields or number of actions.
+    """
+    if policy.agents != env.agents:
+        raise UserError(
+            f"the policy acts for {_listed(policy.agents)}, but {env.name} has {_listed(env.agents)}: "
+            "evaluate it with the environment's configuration it was trained for"
+        )
+    if policy.obs_fields is not None and (difference := _field_difference(policy.obs_fields, env.obs_fields)):
+        raise UserError(f"the policy observes {difference[0]}, but {env.name} shows {difference[1]}")
+    shape = (env.observation_space.shape[0], int(env.action_space.n))
+    if (policy.obs_size, policy.num_actions) != shape:
+        raise UserError(
+            f"the policy maps {policy.obs_size} observed values to {policy.num_actions} actions, but {env.name} has "
+            f"{shape[0]} and {shape[1]}"
+        )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Field:
+    """An ObsField in the header; JSON has no infinity, so an open bound is null."""
+
+    name: str
+    kind: Literal["categorical", "continuous"]
+    size: int
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, field: ObsField) -> "_Field":
+        low, high = (float(bound) if np.isfinite(bound) else None for bound in (field.low, field.high))
+        return cls(field.name, field.kind, field.size, low, high)
+
+    def obs_field(self) -> ObsField:
+        low = -np.inf if self.low is None else self.low
+        high = np.inf if self.high is None else self.high
+        return ObsField(self.name, self.kind, self.size, low, high)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Header:
+    """The contents of `policy.json`."""
+
+    format: int
+    kind: str
+    agents: list[str]
+    env: str
+    env_config: dict[str, Any]
+    obs_fields: list[_Field]
+    num_actions: int
+    extra: dict[str, Any]
+    tensors_sha256: str
+    version: str
+
+
+def _read_header(path: Path) -> _Header:
+    try:
+        header = TypeAdapter(_Header).validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{where + ': ' if where else ''}{first['msg']}", path) from None
+    if header.format != _FORMAT:
+        raise DataError(f"its format is {header.format}, but this version reads format {_FORMAT}", path)
+    if header.kind not in _KINDS:
+        raise DataError(f"its kind is {header.kind!r}, but kinds are {', '.join(sorted(_KINDS))}", path)
+    if not header.agents or len(set(header.agents)) < len(header.agents):
+        raise DataError(f"agents is {header.agents}, but it should be distinct names", path)
+    return header
+
+
+def _read_tensors(path: Path, sha256: str) -> Tensors:
+    if not path.is_file():
+        raise DataError("the policy's tensors are missing", path)
+    blob = path.read_bytes()
+    if hashlib.sha256(blob).hexdigest() != sha256:
+        raise DataError(f"{len(blob)} bytes whose sha256 is not the one in {_JSON}: truncated or altered", path)
+    try:
+        tensors: Tensors = safetensors.numpy.load(blob)
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"not a safetensors file of plain arrays: {error}", path) from None
+    _check_finite(tensors, path)
+    return tensors
+
+
+def _check_finite(tensors: Tensors, path: Path) -> None:
+    for name, array in tensors.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataError(f"tensor {name} holds values that are not finite", path)
+
+
+def _replace_folder(path: Path, files: dict[str, bytes]) -> None:
+    """Write the files into a new folder and put it in the place of the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        (scratch / "new").mkdir()
+        for name, content in files.items():
+            (scratch / "new" / name).write_bytes(content)
+        if path.exists():
+            path.rename(scratch / "old")
+        (scratch / "new").rename(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _field_difference(trained: Sequence[ObsField], shown: Sequence[ObsField]) -> tuple[str, str] | None:
+    """The first observation field that differs, in words, or None."""
+    for a, b in itertools.zip_longest([_Field.of(f) for f in trained], [_Field.of(f) for f in shown]):
+        if a != b:
+            return _described(a), _described(b)
+    return None
+
+
+def _described(field: _Field | None) -> str:
+    if field is None:
+        return "no further field"
+    bounds = f" in [{field.low:g}, {field.high:g}]" if None not in (field.low, field.high) else ""
+    return f"{field.name} ({field.kind}, size {field.size}{bounds})"
+
+
+def _listed(agents: Sequence[str]) -> str:
+    few = ", ".join(agents) if len(agents) <= 3 else f"{agents[0]}, ..., {agents[-1]}"
+    return f"{len(agents)} agents ({few})"

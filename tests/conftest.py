@@ -1,0 +1,60 @@
+"""Fixtures that several parts share."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before torch is imported: tests run side by side on few cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before Ray is started: its processes should keep out of the user's cache, too.
+_CACHE = tempfile.TemporaryDirectory(prefix="rllib-wireless-cache-")
+os.environ["RLLIB_WIRELESS_CACHE"] = _CACHE.name
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One Ray for the whole session, with room for a learner, runners and clients on any machine."""
+    import ray
+
+    # Actors must find the classes that test modules define.
+    tests = Path(__file__).parent
+    paths = os.pathsep.join([str(tests.parent), str(tests)])
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+        runtime_env={"env_vars": {"PYTHONPATH": paths}},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def csma_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20,000 joint steps of three saturated CSMA/CA stations."""
+    from rllib_wireless.data.collect import Behaviour, collect
+
+    out = tmp_path_factory.mktemp("data") / "csma"
+    collect("channel_access", {"num_stations": 3}, [Behaviour("csma_ca")], 20_000, out, num_envs=8)
+    return out
+
+
+@pytest.fixture(scope="session")
+def csma_clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, one folder per station."""
+    from rllib_wireless.data.collect import Behaviour, collect
+
+    out = tmp_path_factory.mktemp("data") / "clients"
+    collect("channel_access", {"num_stations": 3}, [Behaviour("csma_ca")], 20_000, out, num_envs=8, split="agents")
+    return out
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that take the session's Ray are marked `ray`."""
+    for item in items:
+        if "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")

@@ -1,0 +1,73 @@
+"""Learners and clients on a Ray cluster of two nodes; run with `pytest -m cluster`, in a process of its own."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rllib_wireless.algorithms.baselines.bc import BCConfig
+from rllib_wireless.algorithms.fedmorl.fedmorl import FedMORLConfig
+
+pytestmark = pytest.mark.cluster
+
+ENV = {"num_stations": 3}
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Any]:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    cluster.add_node(num_cpus=2)
+    tests = Path(__file__).parent
+    paths = os.pathsep.join([str(tests.parent), str(tests)])
+    ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_two_learners_train_one_network_and_resume(csma_data: Path, tmp_path: Path, two_nodes: Any) -> None:
+    config = BCConfig().environment("channel_access", env_config=ENV).offline_data(input_=csma_data)
+    config.training(fcnet_hiddens=(16,), dataset_num_iters_per_learner=30, train_batch_size_per_learner=64)
+    config.learners(num_learners=2)
+    algo = config.build_algo()
+    nodes = {r.get() for r in algo.learner_group.foreach_learner(lambda learner: learner.node)}
+    algo.train()
+    replicas = [
+        r.get()
+        for r in algo.learner_group.foreach_learner(
+            lambda learner: learner.get_state("rl_module")["rl_module"]["agents"]["network.weights.0"]
+        )
+    ]
+    assert nodes and len(replicas) == 2
+    np.testing.assert_array_equal(*replicas)
+    algo.save_to_path(tmp_path / "checkpoint")
+    first = algo.train()["learners"]["agents"]["loss"]
+    weights = algo.network().state_dict()
+    algo.stop()
+
+    again = type(algo).from_checkpoint(tmp_path / "checkpoint")
+    assert again.train()["learners"]["agents"]["loss"] == first
+    for name, value in again.network().state_dict().items():
+        np.testing.assert_array_equal(value, weights[name])
+    again.stop()
+
+
+def test_clients_on_two_nodes_federate_as_in_one_process(csma_clients: Path, two_nodes: Any, tmp_path: Path) -> None:
+    models = []
+    for actors in (0, 3):
+        config = FedMORLConfig().environment("channel_access", env_config=ENV).offline_data(input_=csma_clients)
+        config.federation(rounds=2, num_client_actors=actors)
+        config.set_output(tmp_path / str(actors))
+        algo = config.build_algo()
+        algo.train()
+        algo.train()
+        models.append(algo.weights)
+        algo.stop()
+    for name in models[0]:
+        np.testing.assert_array_equal(models[0][name], models[1][name])
