@@ -32,7 +32,7 @@ bench: $(INSTALLED)  ## Speed as ratios against named peers
 
 wheel: $(INSTALLED)  ## Build dist/rllib_wireless-*.whl
 	@rm -f dist/*.whl
-	@$(BIN)/python -m pip --quiet --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
+	@$(BIN)/python -m pip -qq --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:  ## Remove what the other commands made, but for results/
 	@rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -42,6 +42,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed; name one with make PYTHON=..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[dev,docs]'
 	@touch $@

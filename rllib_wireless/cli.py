@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from rllib_wireless import __version__
-from rllib_wireless.console import Output, key_values, of_rule, table
+from rllib_wireless import __version__, tables
+from rllib_wireless.console import Output, key_values, of_rule
 from rllib_wireless.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.table import Table
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 data = typer.Typer(rich_markup_mode=None, help="Check, describe, convert, import and export data sets.")
@@ -27,6 +26,8 @@ Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Wandb = Literal["off", "offline", "online"]
+
+_INTERRUPTED = 130  # what Typer makes of Ctrl-C, as shells do
 
 
 def main() -> None:
@@ -43,14 +44,23 @@ def run(arguments: list[str]) -> int:
     if arguments in ([], ["data"]):
         arguments = [*arguments, "--help"]
     try:
-        return app(arguments, prog_name="rllib-wireless", standalone_mode=False) or 0
+        code: int = app(arguments, prog_name="rllib-wireless", standalone_mode=False) or 0
     except (UserError, typer.TyperException) as error:
-        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, typer.Abort):
+        return _mistake(error.format_message() if isinstance(error, typer.TyperException) else str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _mistake(f"{error.filename}: {error.strerror}")
+    except MemoryError as error:
+        return _mistake(f"there is too little memory: {error}")
+    if code == _INTERRUPTED:
         print("interrupted", file=sys.stderr)
-        return 130
+    return code
+
+
+def _mistake(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 def _show_version(wanted: bool) -> None:
@@ -78,7 +88,7 @@ def list_(
 
     with Output(as_json) as out:
         content = catalogue.describe(name)
-        out.result(content, *_catalogue_tables(content))
+        out.result(content, *tables.catalogue(content))
 
 
 @app.command()
@@ -140,7 +150,7 @@ def info(path: Path, as_json: Json = False) -> None:
 
     with Output(as_json) as out:
         content = data.info(path)
-        out.result(content, *_info_tables(content))
+        out.result(content, *tables.data_info(content))
 
 
 @data.command()
@@ -277,7 +287,7 @@ def evaluate(
         )
         content = measured.to_json()
         rows = {"copy": "copies", "episode": "episodes"}[measured.unit]
-        out.result(content, _metrics_table(f"{policy} in {env}, {measured.num_rows} {rows}", content))
+        out.result(content, tables.metrics(f"{policy} in {env}, {measured.num_rows} {rows}", content))
 
 
 @app.command()
@@ -301,7 +311,7 @@ def reproduce(
                 bars[cell](share)
 
         content = module.reproduce(out, progress, scale=scale, only=only, plot_only=plot_only)
-        output.result(content, *_paper_tables(module, content, out))
+        output.result(content, *tables.paper(module, content, out))
 
 
 @app.command()
@@ -318,11 +328,7 @@ def bench(
 
     with Output(as_json) as output:
         content = benchmarks.run(names or [], out, quick=quick, progress=output.progress("bench"))
-        columns = ("benchmark", "what", "value", "unit", "target", "peer")
-        rows = [
-            [row[key] for key in ("benchmark", "name", "value", "unit", "target", "peer")] for row in content["rows"]
-        ]
-        output.result(content, table("Speed", columns, rows))
+        output.result(content, tables.benchmarks(content))
 
 
 def _behaviours(policies: list[str], settings: dict[str, Any]) -> list[Any]:
@@ -356,74 +362,3 @@ def _iterations(output: Output) -> "Callable[[dict[str, Any], float | None], Non
 def _summary(card: Any) -> str:
     rows = sum(agent.transitions for agent in card.agents.values())
     return f"{card.steps:,} joint steps, {rows:,} rows of {len(card.agents)} agents"
-
-
-def _metrics_table(title: str, content: dict[str, Any]) -> "Table":
-    from rllib_wireless.envs import env_spec
-
-    units = {metric.name: metric.unit for metric in env_spec(content["env"]).metrics}
-    rows = [(name, m["mean"], m["std"], *m["ci95"], units.get(name, "")) for name, m in content["metrics"].items()]
-    return table(title, ("metric", "mean", "std", "95 % from", "to", "unit"), rows)
-
-
-def _info_tables(content: dict[str, Any]) -> "list[Table | str]":
-    card, agents = content["card"], content["agents"]
-    words = f"{content['path']}: {card['kind']}, {card['environment']['name']}, {card['steps']:,} joint steps, "
-    words += f"{content['bytes'] / 1e6:.1f} MB, {'complete' if card['complete'] else 'INCOMPLETE'}"
-    rows = [
-        (name, a["rows"], a["episodes"], _shares(a["action_shares"]), a["mean_reward"], a["mean_duration"])
-        for name, a in agents.items()
-        if a["rows"]
-    ]
-    columns = ("agent", "rows", "episodes", "share of actions", "mean reward", "mean duration")
-    behaviour = table("Behaviour", ("policy", "share"), [(p["policy"], p["share"]) for p in card["policies"]])
-    return [words, behaviour, table("Agents", columns, rows)]
-
-
-def _shares(shares: list[float]) -> str:
-    return " ".join(f"{share:.3f}" for share in shares)
-
-
-def _catalogue_tables(content: dict[str, Any]) -> "list[Table | str]":
-    shown: list[Table | str] = []
-    for env in content["environments"]:
-        shown += [
-            f"\n{env['name']}: {env['description']}",
-            table("Config (-c)", ("field", "default", "unit", "meaning"), _fields(env["config"])),
-            table("Rules", ("rule", "parameters", "meaning"), [_rule_row(rule) for rule in env["rules"]]),
-            table(
-                "Metrics",
-                ("metric", "unit", "better", "meaning"),
-                [(m["name"], m["unit"], m["better"], m["description"]) for m in env["metrics"]],
-            ),
-        ]
-    for algorithm in content["algorithms"]:
-        shown += [
-            f"\n{algorithm['name']}: {algorithm['description']}; needs {algorithm['needs']}",
-            table("Settings (-s)", ("field", "default", "unit", "meaning"), _fields(algorithm["settings"])),
-        ]
-    return shown
-
-
-def _fields(fields: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    return [(f["name"], f["default"], f["unit"], f["description"]) for f in fields]
-
-
-def _rule_row(rule: dict[str, Any]) -> tuple[str, str, str]:
-    parameters = " ".join(f"{f['name']}={f['default']}" for f in rule["parameters"])
-    return rule["name"], parameters, rule["description"] + (" (privileged)" if rule["privileged"] else "")
-
-
-def _paper_tables(module: Any, content: dict[str, Any], out: Path) -> "list[Table | str]":
-    """The comparison and the claims, or where cells are missing, which ones there are."""
-    if "policies" not in content:
-        return [f"{out}: {', '.join(content)} done; run without --only for the rest"]
-    rows = module.table(content)
-    metrics = [name for name in rows[0] if name != "policy"]
-    cells = [[row["policy"], *(row[name]["mean"] for name in metrics)] for row in rows]
-    claims = [(c["claim"], c["measured"], *c["interval"], "yes" if c["met"] else "NO") for c in content["claims"]]
-    return [
-        table(f"{content['paper']}, {content['scale']}", ("policy", *metrics), cells),
-        table("Claims", ("claim", "difference", "95 % from", "to", "met"), claims),
-        f"{out / 'results.json'}, {out / 'figure.png'}",
-    ]

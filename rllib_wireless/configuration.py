@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from pydantic import ConfigDict, Field, ValidationError
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from rllib_wireless.errors import ConfigError
@@ -89,8 +88,7 @@ def _allowed(error: ValidationError, name: str) -> str:
     messages = []
     for item in error.errors():
         if not item["loc"] or str(item["loc"][0]) == name:
-            message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            messages.append(message if message.startswith(("should", "must")) else message)
+            messages.append(item["msg"].removeprefix("Value error, ").removeprefix("Input "))
     return (
         "it " + " or ".join(dict.fromkeys(messages))
         if messages[0].startswith("should")

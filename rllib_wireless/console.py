@@ -1,4 +1,4 @@
-"""What the command line reads and writes: `k=v` options, progress, tables, and one JSON object with `--json`."""
+"""What the command line reads and writes: `k=v` options, progress, and one JSON object with `--json`."""
 
 import contextlib
 import os
@@ -11,7 +11,6 @@ from typing import IO, Any
 import orjson
 import yaml
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -79,23 +78,6 @@ class Output:
     def _finish_progress(self) -> None:
         if self._progress is not None:
             self._progress.stop()
-
-
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table whose cells are printed as they are; numbers have four digits."""
-    made = Table(title=title, title_justify="left", title_style="bold", pad_edge=False, box=None, header_style="dim")
-    for name in columns:
-        made.add_column(name, overflow="fold")
-    for row in rows:
-        made.add_row(*(escape(cell(value)) for value in row))
-    return made
-
-
-def cell(value: object) -> str:
-    """A value as the cell of a table."""
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def key_values(given: Sequence[str], option: str) -> dict[str, Any]:

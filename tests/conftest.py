@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _CACHE = tempfile.TemporaryDirectory(prefix="rllib-wireless-cache-")
 os.environ["RLLIB_WIRELESS_CACHE"] = _CACHE.name
 
-import pytest
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +23,7 @@ def ray_session() -> Iterator[None]:
     tests = Path(__file__).parent
     paths = os.pathsep.join([str(tests.parent), str(tests)])
     ray.init(
+        address="local",  # whatever cluster may run on this machine
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,

@@ -19,7 +19,7 @@ from rllib_wireless.errors import ConfigError, DataError, UserError
 from rllib_wireless.policies import NetworkPolicy, StackedMLP, load_policy
 from rllib_wireless.policies.evaluation import Evaluation, run
 
-ENV = {"num_stations": 3}
+ENV: dict[str, Any] = {"num_stations": 3}
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_every_registered_algorithm_documents_its_settings_and_needs() -> None:
 
 
 def test_an_unknown_algorithm_is_told_with_those_there_are() -> None:
-    with pytest.raises(UserError, match="'ppo'.*bc.*fedmorl"):
+    with pytest.raises(UserError, match=r"'ppo'.*bc.*fedmorl"):
         algorithm_spec("ppo")
 
 
@@ -156,7 +156,7 @@ def test_divergence_is_told_with_its_remedy(bc: BCConfig) -> None:
     algo = bc.build_algo()
     with torch.no_grad():
         algo.learner_group._learner.module["agents"].network.weights[0][0, 0, 0] = float("nan")
-    with pytest.raises(UserError, match="diverged at lr = 0.001"):
+    with pytest.raises(UserError, match=r"diverged at lr = 0\.001"):
         algo.train()
     algo.stop()
 

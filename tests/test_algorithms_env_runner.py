@@ -1,7 +1,9 @@
 """BatchedEnvRunner as RLlib uses an EnvRunner, against the evaluation loop it is built on."""
 
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from rllib_wireless.envs import make_env
 from rllib_wireless.policies import NetworkPolicy, StackedMLP
 from rllib_wireless.policies.evaluation import run
 
-ENV = {"num_stations": 3, "episode_slots": 4000}
+ENV: dict[str, Any] = {"num_stations": 3, "episode_slots": 4000}
 
 
 @pytest.fixture
@@ -84,7 +86,8 @@ def test_spaces_are_told_by_module_and_by_agent(config: BCConfig) -> None:
     spaces = BatchedEnvRunner(config=config).get_spaces()
     env = make_env("channel_access", **ENV)
     assert spaces[MODULE_ID] == (env.observation_space, env.action_space)
-    assert tuple(spaces["__env__"][0].spaces) == env.agents
+    joint = spaces["__env__"][0]
+    assert isinstance(joint, gymnasium.spaces.Dict) and tuple(joint.spaces) == env.agents
 
 
 def test_rllibs_own_group_runs_it_on_actors(config: BCConfig, policy: NetworkPolicy, ray_session: None) -> None:

@@ -40,17 +40,17 @@ def test_an_agent_without_any_decision_has_zero_loss_and_gradient() -> None:
     loss = imitation(
         logits, torch.zeros(4, 1, dtype=torch.int64), acting=torch.zeros(4, 1, dtype=torch.bool)
     ).total.sum()
-    loss.backward()
-    assert loss.item() == 0.0 and not logits.grad.any()
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == 0.0 and not gradient.any()
 
 
 def test_an_agents_gradient_does_not_depend_on_the_others() -> None:
     logits = torch.randn(8, 3, 2, generator=torch.Generator().manual_seed(0))
     actions = torch.randint(0, 2, (8, 3), generator=torch.Generator().manual_seed(1))
     together, alone = logits.clone().requires_grad_(), logits[:, 1:2].clone().requires_grad_()
-    imitation(together, actions).total.sum().backward()
-    imitation(alone, actions[:, 1:2]).total.sum().backward()
-    torch.testing.assert_close(together.grad[:, 1:2], alone.grad, rtol=0, atol=0)
+    (of_three,) = torch.autograd.grad(imitation(together, actions).total.sum(), together)
+    (of_one,) = torch.autograd.grad(imitation(alone, actions[:, 1:2]).total.sum(), alone)
+    torch.testing.assert_close(of_three[:, 1:2], of_one, rtol=0, atol=0)
 
 
 def test_q_weighted_imitation_is_minimal_at_data_policy_times_exp_q_over_beta() -> None:
@@ -65,10 +65,10 @@ def test_q_weighted_imitation_is_minimal_at_data_policy_times_exp_q_over_beta() 
         optimizer.zero_grad()
         rows = logits.expand(len(actions), 1, 3)
         loss = q_weighted_imitation(rows, actions, q[actions], beta=beta, max_weight=100.0).total.sum()
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     expected = mu * torch.exp(q / beta)
     torch.testing.assert_close(torch.softmax(logits.detach(), 0), expected / expected.sum(), rtol=1e-3, atol=1e-4)
 
@@ -108,6 +108,16 @@ def test_cql_ignores_masked_actions() -> None:
     q, mask = torch.tensor([[[1.0, 50.0]]]), torch.tensor([[[True, False]]])
     loss = cql_dqn(q, torch.tensor([[0]]), torch.tensor([[1.0]]), cql_alpha=1.0, action_mask=mask)
     assert loss.total.item() == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [7, 32, 256, 5000])
+@pytest.mark.parametrize("counted", [False, True])
+def test_an_agents_mean_is_the_same_to_the_last_bit_beside_others(rows: int, counted: bool) -> None:
+    x = torch.randn(rows, 5, generator=torch.Generator().manual_seed(rows))
+    acting = x > -1 if counted else None
+    together = rows_mean(x, acting)
+    for i in range(5):
+        assert rows_mean(x[:, i : i + 1], None if acting is None else acting[:, i : i + 1]) == together[i]
 
 
 def test_rows_mean_is_over_all_leading_axes() -> None:

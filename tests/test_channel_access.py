@@ -1,5 +1,7 @@
 """The shared channel: observations, rewards, traffic and statistics against brute force and queueing theory."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -31,7 +33,9 @@ def columns(env: BatchedEnv, obs: Array, field: str) -> Array:
 @pytest.mark.parametrize("time_step", ["slot", "decision"])
 def test_equal_actions_give_what_plain_python_gives(time_step: str) -> None:
     plain: PlainChannel = PlainSlots(4) if time_step == "slot" else PlainDecisions(4)
-    config = {} if time_step == "slot" else {"alpha": 0.0}  # PlainDecisions leaves out the delay penalty
+    config: dict[str, Any] = (
+        {} if time_step == "slot" else {"alpha": 0.0}
+    )  # PlainDecisions leaves out the delay penalty
     env = make_env("channel_access", num_stations=4, time_step=time_step, episode_slots=None, **config)
     env.reset()
     for actions in random_actions(4000, 1, 4, tau=0.2):
@@ -84,7 +88,13 @@ def test_the_closed_form_of_the_delay_penalty_is_its_sum(delay: int, others: int
 @pytest.mark.parametrize("d2lt", ["global", "local"])
 @pytest.mark.parametrize("saturated", [True, False])
 def test_rewards_and_delay_shares_are_those_of_a_slot_by_slot_sum(d2lt: str, saturated: bool) -> None:
-    config = {"num_stations": 3, "d2lt": d2lt, "alpha": 0.05, "saturated": saturated, "arrival_rate": 0.004}
+    config: dict[str, Any] = {
+        "num_stations": 3,
+        "d2lt": d2lt,
+        "alpha": 0.05,
+        "saturated": saturated,
+        "arrival_rate": 0.004,
+    }
     env = make_env("channel_access", 2, time_step="slot", episode_slots=None, **config)
     step = env.reset(seed=3)
     last = np.zeros((2, 3))  # end of the last success
@@ -108,7 +118,7 @@ def brute_shares(now: int, last_success: npt.NDArray[np.float64], d2lt: str) -> 
     else:
         others = np.stack([np.delete(delays, i, axis=1).min(1) for i in range(delays.shape[1])], axis=1)
         totals = delays + others
-    return np.divide(delays, totals, out=np.zeros_like(delays), where=totals > 0)
+    return delays / np.where(totals > 0, totals, 1)
 
 
 @pytest.mark.parametrize(
@@ -120,16 +130,17 @@ def brute_shares(now: int, last_success: npt.NDArray[np.float64], d2lt: str) -> 
         {"saturated": False, "arrival_rate": [0.0005, 0.0, 0.02], "retry_limit": 2, "countdown": "bianchi"},
     ],
 )
-def test_slot_steps_are_the_same_process_as_decision_steps(config: dict[str, object]) -> None:
+def test_slot_steps_are_the_same_process_as_decision_steps(config: dict[str, Any]) -> None:
     whole = {}
     for time_step in ("slot", "decision"):
         env = make_env("channel_access", 2, num_stations=3, time_step=time_step, episode_slots=30_000, **config)
         rollout = Rollout(env, make_policy("csma_ca", env), seed=1)
-        finals: dict[int, dict[str, npt.NDArray[np.float64]]] = {}
+        finals: dict[int, dict[str, npt.NDArray[Any]]] = {}
         while len(finals) < 2:
             final = rollout.advance().final
-            for row, b in enumerate(final.copies if final is not None else []):
-                finals.setdefault(int(b), {name: values[row] for name, values in final.statistics.items()})
+            if final is not None:
+                for row, b in enumerate(final.copies):
+                    finals.setdefault(int(b), {name: values[row] for name, values in final.statistics.items()})
         whole[time_step] = finals
     for b in range(2):
         by_slot, by_decision = whole["slot"][b], whole["decision"][b]
@@ -210,7 +221,13 @@ def test_one_stations_delay_is_pollaczek_and_khinchines(load: float) -> None:
 
 
 def test_a_full_queue_drops_what_it_cannot_hold() -> None:
-    config = {"num_stations": 2, "saturated": False, "arrival_rate": 0.02, "queue_capacity": 5, "episode_slots": None}
+    config: dict[str, Any] = {
+        "num_stations": 2,
+        "saturated": False,
+        "arrival_rate": 0.02,
+        "queue_capacity": 5,
+        "episode_slots": None,
+    }
     env = make_env("channel_access", 16, **config)
     rollout = Rollout(env, make_policy("tdma", env), seed=0)
     for _ in range(3000):
@@ -245,7 +262,7 @@ def test_stations_may_have_rates_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("config", [{}, {"saturated": False, "history": 2, "episode_slots": 3000}])
-def test_a_copy_does_not_depend_on_how_many_run_beside_it(config: dict[str, object]) -> None:
+def test_a_copy_does_not_depend_on_how_many_run_beside_it(config: dict[str, Any]) -> None:
     runs = []
     for num_envs in (2, 5):
         env = make_env("channel_access", num_envs, num_stations=4, **config)
@@ -282,7 +299,7 @@ def test_an_episode_is_truncated_at_its_first_decision_after_the_limit() -> None
 
 
 def test_illegal_attempts_are_counted_and_not_executed() -> None:
-    config = {"num_stations": 2, "saturated": False, "arrival_rate": [0.01, 0.0], "time_step": "slot"}
+    config: dict[str, Any] = {"num_stations": 2, "saturated": False, "arrival_rate": [0.01, 0.0], "time_step": "slot"}
     env = make_env("channel_access", **config)
     step = env.reset()
     forbidden = 0

@@ -3,8 +3,10 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.optimize import brentq
 
@@ -107,7 +109,7 @@ def test_tdma_fills_the_channel_but_for_difs(difs: int) -> None:
 @pytest.mark.parametrize(
     "config", [{}, {"countdown": "bianchi", "retry_limit": 3, "collision_slots": 30, "queue_capacity": 3}]
 )
-def test_the_event_kernel_goes_through_the_simulators_events(rule: str, config: dict[str, object]) -> None:
+def test_the_event_kernel_goes_through_the_simulators_events(rule: str, config: dict[str, Any]) -> None:
     config = {"num_stations": 6, **config}
     jumped = simulate(rule, config, busy_periods=700, num_envs=3, seed=5)
     for b, stepped in stepped_statistics(rule, config, busy_periods=700, num_envs=3, seed=5):
@@ -116,8 +118,8 @@ def test_the_event_kernel_goes_through_the_simulators_events(rule: str, config: 
 
 
 def stepped_statistics(
-    rule: str, config: dict[str, object], busy_periods: int, num_envs: int, seed: int
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    rule: str, config: dict[str, Any], busy_periods: int, num_envs: int, seed: int
+) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]]]]:
     """Every copy's statistics as they are after a number of busy periods."""
     env = make_env("channel_access", num_envs, episode_slots=None, **config)
     rollout = Rollout(env, make_policy(rule, env), seed)
@@ -151,7 +153,7 @@ def test_the_event_kernel_counts_nothing_of_its_warmup() -> None:
     ],
 )
 def test_the_event_kernel_refuses_what_it_cannot_simulate(
-    rule: str, config: dict[str, object], params: dict[str, object]
+    rule: str, config: dict[str, Any], params: dict[str, Any]
 ) -> None:
     with pytest.raises(UserError):
         simulate(rule, config, params, busy_periods=1)

@@ -111,7 +111,7 @@ class BatchedEnvRunner(ManagedActor, EnvRunner, Checkpointable):  # type: ignore
         """Spaces by module, and of the environment as RLlib's connectors expect them."""
         per_agent = (self.env.observation_space, self.env.action_space)
         joint: tuple[gymnasium.Space[Any], ...] = tuple(
-            gymnasium.spaces.Dict({agent: space for agent in self.env.agents}) for space in per_agent
+            gymnasium.spaces.Dict(dict.fromkeys(self.env.agents, space)) for space in per_agent
         )
         return {INPUT_ENV_SPACES: joint, INPUT_ENV_SINGLE_SPACES: joint, MODULE_ID: per_agent}
 

@@ -92,7 +92,7 @@ def cql_dqn(
     action_mask: Tensor | None = None,
     acting: Tensor | None = None,
 ) -> Loss:
-    """Discrete conservative Q-learning: Huber loss of the TD error + cql_alpha * E[logsumexp_a Q(o, a) - Q(o, a_logged)].
+    """Discrete conservative Q-learning: half the squared TD error + cql_alpha * E[logsumexp_a Q(o, a) - Q(o, a_logged)].
 
     Source: Kumar et al., "Conservative Q-Learning for Offline RL", NeurIPS 2020, eq. 4 (H regulariser). `cql_alpha = 0` is DQN.
 
@@ -105,7 +105,7 @@ def cql_dqn(
         acting: Rows that count [..., N]; all if None.
     """
     q_logged = _chosen(q, actions)
-    td = rows_mean(functional.huber_loss(q_logged, targets, reduction="none"), acting)
+    td = rows_mean(0.5 * functional.mse_loss(q_logged, targets, reduction="none"), acting)
     conservative = rows_mean(torch.logsumexp(_masked(q, action_mask), dim=-1) - q_logged, acting)
     total = td + cql_alpha * conservative
     return Loss(total, _named(td=td, conservative=conservative, q=rows_mean(q_logged, acting)))
@@ -141,11 +141,12 @@ def interval_discount(gamma: float, duration: Tensor | None, terminateds: Tensor
 
 def rows_mean(x: Tensor, acting: Tensor | None = None) -> Tensor:
     """Mean over an agent's rows that count, [..., N] -> [N]; 0 where none does."""
-    x = x.reshape(-1, x.shape[-1])
+    # An agent's rows lie side by side in memory, so that their sum is the same to the last bit for any number of agents.
+    x = x.reshape(-1, x.shape[-1]).T.contiguous()
     if acting is None:
-        return x.mean(dim=0)
-    weight = acting.reshape(x.shape).to(x.dtype)
-    return (x * weight).sum(dim=0) / weight.sum(dim=0).clamp(min=1.0)
+        return x.mean(dim=1)
+    weight = acting.reshape(-1, len(x)).T.to(x.dtype).contiguous()
+    return (x * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
 
 
 def _masked(values: Tensor, mask: Tensor | None) -> Tensor:

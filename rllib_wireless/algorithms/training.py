@@ -6,9 +6,11 @@ checkpoint/       RLlib's checkpoint of the newest iteration, in a folder of its
 policy/           the portable policy
 """
 
+import logging
 import math
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -259,6 +261,8 @@ def _ray_for(config: "OfflineMultiAgentConfig") -> Iterator[None]:
     """Start Ray with room for all actors where there are any, unless the caller has done so."""
     import ray
 
+    # RLlib builds a class of its own that it calls deprecated, and says so at every RLModule.
+    logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
     bundles = config.algo_class.default_resource_request(config).bundles
     if len(bundles) == 1 or ray.is_initialized():
         yield
@@ -267,7 +271,7 @@ def _ray_for(config: "OfflineMultiAgentConfig") -> Iterator[None]:
         ray.init(log_to_driver=False)
     else:
         cpus = max(os.cpu_count() or 1, math.ceil(sum(bundle.get("CPU", 0) for bundle in bundles)))
-        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+        ray.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield
     finally:
@@ -288,7 +292,7 @@ def _tracker(run: Run, out: Path, mode: WandbMode) -> Iterator[Callable[[Row], N
         dir=str(out),
         mode=mode,
         config=_plain(asdict(run)),
-        id=f"{run.algorithm}-{out.stat().st_ino:x}-{run.seed}",
+        id=_tracking_id(out),
         resume="allow" if mode == "online" else None,
         settings=wandb.Settings(silent=True),
     )
@@ -296,6 +300,15 @@ def _tracker(run: Run, out: Path, mode: WandbMode) -> Iterator[Callable[[Row], N
         yield lambda row: tracked.log(_flat(row), step=row["iteration"])
     finally:
         tracked.finish()
+
+
+def _tracking_id(out: Path) -> str:
+    """The run's own ID, drawn once, under which a resumed run goes on."""
+    path = out / "wandb" / "id"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        _write_atomically(path, uuid.uuid4().hex[:12].encode())
+    return path.read_text()
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

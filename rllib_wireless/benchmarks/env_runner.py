@@ -20,6 +20,7 @@ from rllib_wireless.algorithms.base import map_to_agents
 from rllib_wireless.algorithms.baselines.bc import BCConfig
 from rllib_wireless.algorithms.env_runner import MODULE_ID, POLICY, BatchedEnvRunner
 from rllib_wireless.envs import make_env
+from rllib_wireless.envs.rllib import with_action_masks
 from rllib_wireless.policies import NetworkPolicy, StackedMLP
 
 NUM_AGENTS = 10
@@ -48,6 +49,11 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     rows += [_row(f"MultiAgentEnvRunner, {b} environments", v, "agent-steps/s") for b, v in peers.items()]
     peer = f"MultiAgentEnvRunner at its best, {best} environments"
     rows.append(_row("64 copies, times the peer", ours[64] / peers[best], "x", target=100.0, peer=peer))
+    same = _best(_rllib_channel_access(best), repeats)
+    rows.append(_row(f"MultiAgentEnvRunner in channel_access, {best} environments", same, "agent-steps/s"))
+    rows.append(
+        _row("64 copies, times the peer in the same environment", ours[64] / same, "x", peer=f"{peer}, PPO's module")
+    )
     rows.append(
         _row(
             "64 copies, times the peer with 1 environment",
@@ -95,6 +101,17 @@ def _rllib(copies: int) -> Callable[[], int]:
         .multi_agent(policies={MODULE_ID}, policy_mapping_fn=map_to_agents)
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={MODULE_ID: RLModuleSpec(_SharedMLP, **spaces)}))
     )
+    return _rllib_sample(config, copies)
+
+
+def _rllib_channel_access(copies: int) -> Callable[[], int]:
+    """The peer as a user of RLlib meets it: our environment through its view, PPO's own module with action masks."""
+    config = PPOConfig().environment("channel_access", env_config={"num_stations": NUM_AGENTS})
+    config.env_runners(num_env_runners=0, num_envs_per_env_runner=copies)
+    return _rllib_sample(with_action_masks(config), copies)
+
+
+def _rllib_sample(config: Any, copies: int) -> Callable[[], int]:
     runner = MultiAgentEnvRunner(config=config, worker_index=0, num_workers=0)
     steps = 50 * max(copies, 8)
 
@@ -112,7 +129,7 @@ class _IdleEnv(MultiAgentEnv):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.space = gymnasium.spaces.Box(0.0, 1.0, (8,), np.float32)
-        self.actions = gymnasium.spaces.Discrete(2)
+        self.actions: gymnasium.spaces.Discrete[np.int64] = gymnasium.spaces.Discrete(2)
         self.possible_agents = self.agents = [f"agent_{i}" for i in range(NUM_AGENTS)]
         self.observation_spaces = dict.fromkeys(self.agents, self.space)
         self.action_spaces = dict.fromkeys(self.agents, self.actions)

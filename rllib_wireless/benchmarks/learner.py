@@ -21,7 +21,7 @@ from rllib_wireless.envs import make_env
 from rllib_wireless.policies import StackedMLP
 
 NUM_AGENTS = 10
-_ENV = {"num_stations": NUM_AGENTS}
+_ENV: dict[str, Any] = {"num_stations": NUM_AGENTS}
 _COLUMNS = ("obs", "actions", "action_mask")
 
 
@@ -96,7 +96,7 @@ def _bare_loop(data: Path, hidden: tuple[int, ...], batch_size: int, steps: int)
                 network(batch["agents/obs"]), batch["agents/actions"], batch["agents/action_mask"]
             ).total.sum()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
 
     return update

@@ -171,12 +171,13 @@ def versions() -> dict[str, str]:
     return {"rllib_wireless": rllib_wireless.__version__, "numpy": np.__version__, "python": platform.python_version()}
 
 
-def read_card(folder: Path) -> Card:
+def read_card(folder: Path | str) -> Card:
     """Read the card of a data set.
 
     Raises:
         DataError: Where the folder or the card is missing, or the card is not what it should be.
     """
+    folder = Path(folder)
     path = folder / CARD
     if not folder.is_dir():
         raise DataError("there is no such folder", folder)

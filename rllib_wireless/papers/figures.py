@@ -6,9 +6,9 @@ from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  the backend without a screen must be chosen first
-from matplotlib.axes import Axes  # noqa: E402
+matplotlib.use("Agg")  # the backend without a screen, before pyplot
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 Json = dict[str, Any]
 

@@ -1,0 +1,1 @@
+"""Baselines, against which the papers' algorithms are measured."""

@@ -67,7 +67,8 @@ class Federation:
         state_dir: Where clients keep what is their own.
         seed: Seed of the run.
         num_actors: Ray actors that share the clients; 0 keeps all in this process.
-        timeout_s: How long a round waits for a client, and how long a lost one may take to come back.
+        timeout_s: How long a round waits for a client's answer.
+        restore_s: How long it waits for a lost client to come back before it begins.
     """
 
     def __init__(
@@ -79,15 +80,21 @@ class Federation:
         *,
         num_actors: int,
         timeout_s: float,
+        restore_s: float,
     ) -> None:
         self.clients = tuple(folders)
-        self._timeout_s = timeout_s
+        self._timeout_s, self._restore_s = timeout_s, restore_s
         self._pool: ActorPool | None = None
         self._local: ClientHost | None = None
         if num_actors:
             shares = np.array_split(np.array(self.clients), min(num_actors, len(self.clients)))
             arguments = [
-                {"folders": {str(c): folders[str(c)] for c in share}, "settings": settings, "state_dir": state_dir, "seed": seed}
+                {
+                    "folders": {str(c): folders[str(c)] for c in share},
+                    "settings": settings,
+                    "state_dir": state_dir,
+                    "seed": seed,
+                }
                 for share in shares
             ]
             self._pool = ActorPool(ClientHost, arguments)
@@ -112,7 +119,7 @@ class Federation:
             answers = getattr(self._local, method)(**arguments)
         else:
             assert self._pool is not None
-            self._pool.restore(self._timeout_s)
+            self._pool.restore(self._restore_s)
             everyone = dict.fromkeys(range(len(self._pool)), arguments)
             replies = self._pool.call(method, everyone, timeout_s=self._timeout_s)
             answers = {client: answer for reply in replies.values() for client, answer in reply.items()}
@@ -135,13 +142,13 @@ def aggregate(updates: Sequence[ClientUpdate], how: Aggregation) -> Weights:
         updates: What the clients sent, in the order of the clients.
         how: `fedavg`, or `mean` with equal weights.
     """
-    weights = client_weights(updates, how)
-    return {
-        name: sum(w * update.weights[name].astype(np.float64) for w, update in zip(weights, updates, strict=True)).astype(
-            np.float32
-        )
-        for name in updates[0].weights
-    }
+    shares = client_weights(updates, how)
+    # Each client is added in turn, in double precision: the sum does not depend on who was faster.
+    total = {name: np.zeros(value.shape) for name, value in updates[0].weights.items()}
+    for share, update in zip(shares, updates, strict=True):
+        for name, value in update.weights.items():
+            total[name] += share * value
+    return {name: value.astype(np.float32) for name, value in total.items()}
 
 
 def client_weights(updates: Sequence[ClientUpdate], how: Aggregation) -> list[float]:

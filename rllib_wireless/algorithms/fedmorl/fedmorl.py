@@ -3,7 +3,7 @@
 import math
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -30,7 +30,7 @@ class FederatedSettings(FedMORLSettings):
 
     owner: ClassVar[str] = "fedmorl"
 
-    rounds: int = field(20, "Federated rounds at most.", source="section 3.2: until convergence", ge=1)
+    rounds: int = field(12, "Federated rounds at most.", source="section 3.2: until convergence", ge=1)
     tolerance: float = field(
         1e-3,
         "The model has converged when a round changes its held-out loss by less than this share; 0 runs all rounds.",
@@ -40,11 +40,15 @@ class FederatedSettings(FedMORLSettings):
     aggregation: Aggregation = field(
         "fedavg", "Mean of the clients' models, weighted by transitions or not.", source="algorithm 1: AGGREGATE"
     )
-    policy_iterations: int = field(5, "Policy iterations of each client once the model is done.", ge=1)
+    policy_iterations: int = field(2, "Policy iterations of each client once the model is done.", ge=1)
     num_client_actors: int = field(0, "Ray actors that share the clients; 0 trains them in the driver.", ge=0)
-    client_timeout_s: float = field(600.0, "How long a round waits for a client.", unit="s", gt=0.0)
+    client_timeout_s: float = field(600.0, "How long a round waits for a client's answer.", unit="s", gt=0.0)
+    client_restore_s: float = field(
+        60.0, "How long a round waits for a lost client before it begins without it.", unit="s", ge=0.0
+    )
     gather_policies: bool = field(
-        True, "Copy policies to the driver, for evaluation and export only; a deployment leaves them with their clients."
+        True,
+        "Copy policies to the driver, for evaluation and export only; a deployment leaves them with their clients.",
     )
 
 
@@ -113,7 +117,7 @@ class FedMORL(OfflineMultiAgentAlgorithm):
 
     @override
     def prepare(self, env: BatchedEnv) -> None:
-        self.settings: FederatedSettings = self.config.parsed()
+        self.settings = cast(FederatedSettings, self.config.parsed())
         self.phase: Phase = "model"
         self.round = self.policy_iteration = 0
         self.weights: Weights | None = None
@@ -130,6 +134,7 @@ class FedMORL(OfflineMultiAgentAlgorithm):
             self.config.seed,
             num_actors=self.settings.num_client_actors,
             timeout_s=self.settings.client_timeout_s,
+            restore_s=self.settings.client_restore_s,
         )
 
     @property
@@ -246,5 +251,9 @@ def _folders(path: Path, env: BatchedEnv) -> dict[str, Path]:
 
 
 def _converged(losses: list[float], tolerance: float) -> bool:
-    """Whether the last round changed the held-out loss by less than `tolerance` times its size."""
-    return len(losses) > 1 and abs(losses[-1] - losses[-2]) < tolerance * abs(losses[-2])
+    """Whether the last round changed the held-out loss by less than `tolerance` times its size.
+
+    A log-likelihood of continuous values may pass through zero, where a share of it would mean nothing: below 1 nat it counts
+    as 1.
+    """
+    return len(losses) > 1 and abs(losses[-1] - losses[-2]) < tolerance * max(abs(losses[-2]), 1.0)

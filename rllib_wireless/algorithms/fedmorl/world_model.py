@@ -5,7 +5,7 @@ fields and whether the episode terminates. A Gaussian head, which is told the ou
 change, what reward the interval brings and how long it lasts. Expectations over outcomes are exact sums.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -22,13 +22,18 @@ Weights = dict[str, npt.NDArray[np.float32]]
 """Parameters of one client's model by name; what travels between clients and server."""
 
 Statistics = dict[str, npt.NDArray[np.float64]]
-"""Counts, sums and sums of squares of a client's rows; those of several clients are added up."""
+"""Counts and sums over a client's rows, see `client_statistics`; those of several clients are added up."""
 
 MAX_OUTCOMES = 64
 """Above this many outcomes seen, categorical fields are modelled one by one and expectations sampled."""
 
+MIN_ROWS = 10
+"""A client sends the sums of products of no smaller group of rows."""
+
 SAMPLED_OUTCOMES = 16
 """Outcomes sampled for each action where they are too many to be summed over."""
+
+_MAX_CODES = 2**16  # numbers in a table of statistics; a larger one is not sent
 
 _LOG_STD = (
     -4.0,
@@ -95,6 +100,10 @@ class Rows(NamedTuple):
     terminateds: Tensor  # [...] bool
     action_mask: Tensor  # [..., A]
 
+    def slice(self, start: int, stop: int) -> "Rows":
+        """Rows `start` to `stop` of one client."""
+        return Rows(*(column[start:stop] for column in self))
+
     def take(self, index: Tensor) -> "Rows":
         """Rows at `index` [K, b] of each client's [K, B, ...]."""
         clients = torch.arange(len(index))[:, None]
@@ -123,7 +132,13 @@ class Model(Protocol):
 
 
 def client_statistics(rows: Rows, layout: Layout) -> Statistics:
-    """What a client tells of its rows [B, ...]: their number, sums and squares of features and targets, counts of outcomes."""
+    """What a client tells of its rows [T, ...] beside parameters; the sizes do not depend on T.
+
+    rows, feature_sum, feature_square, target_sum, target_square: number, sums and sums of squares, for normalisation.
+    marginals, outcomes: how often each value, and each combination of values, came next.
+    gram, cross: sums of x x^T and x y^T for each pair of outcome and action, x = (1, continuous fields), y = targets; they
+    start the model from least squares. Pairs with fewer than MIN_ROWS rows are left out: their sums would tell the rows.
+    """
     features, targets = rows.obs[:, list(layout.continuous)].double(), _targets(rows, layout).double()
     sizes = layout.sizes
     parts = outcome_parts(rows.new_obs, rows.terminateds, layout)
@@ -135,9 +150,17 @@ def client_statistics(rows: Rows, layout: Layout) -> Statistics:
         "target_square": targets.square().sum(0),
         "marginals": torch.cat([torch.bincount(parts[:, i], minlength=n) for i, n in enumerate(sizes)]).double(),
     }
-    if np.prod(sizes, dtype=float) <= 2**16:
-        code = np.ravel_multi_index(tuple(parts.T.numpy()), sizes)
-        statistics["outcomes"] = torch.from_numpy(np.bincount(code, minlength=int(np.prod(sizes)))).double()
+    if np.prod(sizes, dtype=float) <= _MAX_CODES:
+        number = int(np.prod(sizes))
+        code = torch.from_numpy(np.ravel_multi_index(tuple(parts.T.numpy()), sizes))
+        statistics["outcomes"] = torch.bincount(code, minlength=number).double()
+        pairs = number * layout.num_actions
+        if pairs * (len(layout.continuous) + 2) ** 2 <= _MAX_CODES:
+            x = torch.cat([torch.ones_like(features[:, :1]), features], dim=1)
+            own = functional.one_hot(code * layout.num_actions + rows.actions, pairs).double()
+            own *= own.sum(0) >= MIN_ROWS
+            statistics["gram"] = torch.einsum("tk,ti,tj->kij", own, x, x)
+            statistics["cross"] = torch.einsum("tk,ti,tj->kij", own, x, targets)
     return {name: value.numpy() for name, value in statistics.items()}
 
 
@@ -178,10 +201,34 @@ class WorldModel(nn.Module):
         choices = sum(layout.sizes) if self.classes is None else len(self.classes)
         targets = len(layout.continuous) + 2
         self.outcome_net = StackedMLP(num_clients, (inputs, *hiddens, choices), generator)
-        self.effect_net = StackedMLP(num_clients, (inputs + sum(layout.sizes), *hiddens, 2 * targets), generator)
+        self.effect_net = StackedMLP(num_clients, (inputs + choices, *hiddens, 2 * targets), generator)
+        self.affine = StackedMLP(
+            num_clients, (choices * layout.num_actions * (len(layout.continuous) + 1), targets), generator
+        )
+        with torch.no_grad():
+            # The network adds to what is affine given the outcome, and at first nothing.
+            self.effect_net.weights[-1][..., :targets] = 0.0
+            self.effect_net.biases[-1][..., :targets] = 0.0
         self.feature_mean, self.feature_std = _moments(statistics, "feature")
         self.target_mean, self.target_std = _moments(statistics, "target")
+        if self.classes is not None and "gram" in statistics:
+            self._start_from_least_squares(statistics)
         self._low, self._high = torch.tensor(layout.low), torch.tensor(layout.high)
+
+    def _start_from_least_squares(self, statistics: Statistics) -> None:
+        """Set the affine part to the regression that the clients' sums determine, with one pseudo-row of ridge."""
+        assert self.classes is not None
+        seen = np.ravel_multi_index(tuple(self.classes.T.numpy()), self.layout.sizes)
+        pairs = (seen[:, None] * self.layout.num_actions + np.arange(self.layout.num_actions)).ravel()
+        gram, cross = (torch.from_numpy(statistics[name][pairs]) for name in ("gram", "cross"))
+        scale, inverse = _inverse(self.feature_std).double(), _inverse(self.target_std).double()
+        change = torch.diag(torch.cat([torch.ones(1, dtype=torch.float64), scale]))  # of raw into normalised features
+        change[1:, 0] = -self.feature_mean.double() * scale
+        cross = change @ (cross - gram[:, :, :1] * self.target_mean.double()) * inverse
+        solution = torch.linalg.solve(change @ gram @ change.T + torch.eye(len(change)), cross)
+        with torch.no_grad():
+            self.affine.weights[0].copy_(solution.flatten(0, 1).float())
+            self.affine.biases[0].zero_()
 
     def weights(self, client: int = 0) -> Weights:
         """One client's parameters, copies."""
@@ -198,18 +245,19 @@ class WorldModel(nn.Module):
 
         Continuous targets count in units of their standard deviation over the data, so terms compare across fields.
         """
-        inputs = self._inputs(rows.obs, rows.actions)
-        parts = outcome_parts(rows.new_obs, rows.terminateds, self.layout)
-        logits = stacked(self.outcome_net, inputs)
-        mean, log_std = self._effect(inputs, self._one_hot(parts))
-        target = (_targets(rows, self.layout) - self.target_mean) * _inverse(self.target_std)
-        gaussian = 0.5 * ((target - mean) * torch.exp(-log_std)).square() + log_std + 0.5 * np.log(2 * np.pi)
-        return {
-            "outcome": self._cross_entropy(logits, parts).mean(1),
-            "continuous": gaussian[..., :-2].sum(-1).mean(1),
-            "reward": gaussian[..., -2].mean(1),
-            "duration": gaussian[..., -1].mean(1),
-        }
+        outcome, error, log_std = self._residuals(rows)
+        return _terms(outcome, 0.5 * error.square() * torch.exp(-2 * log_std) + log_std + 0.5 * np.log(2 * np.pi))
+
+    def loss(self, rows: Rows) -> dict[str, Tensor]:
+        """What training minimises; its optimum is that of the likelihood, its terms are named alike, [K].
+
+        Under the likelihood alone, targets that are rare and badly predicted get a large deviation and with it a vanishing
+        gradient: a station that succeeds after a long wait, say. Means are therefore fitted by least squares, and deviations
+        by the likelihood of the errors that are left.
+        """
+        outcome, error, log_std = self._residuals(rows)
+        spread = 0.5 * error.detach().square() * torch.exp(-2 * log_std) + log_std
+        return _terms(outcome, 0.5 * error.square() + spread)
 
     @torch.no_grad()
     def outcomes(self, obs: Tensor) -> Outcomes:
@@ -220,17 +268,16 @@ class WorldModel(nn.Module):
         prob, parts = self._expected_outcomes(stacked(self.outcome_net, inputs)[0])
         k = parts.shape[1]
         one_hot = self._one_hot(parts)
-        mean, log_std = self._effect(
-            inputs[0][:, None].expand(-1, k, -1)[None].flatten(1, 2), one_hot.flatten(0, 1)[None]
-        )
-        value = (mean * self.target_std + self.target_mean)[0].unflatten(0, (rows, actions, k))
-        std = (log_std.exp() * self.target_std)[0].unflatten(0, (rows, actions, k))
-        new_obs, spread = self._assemble(every, one_hot.unflatten(0, (rows, actions)), value, std)
+        given = inputs[0][:, None].expand(-1, k, -1).flatten(0, 1)
+        mean, log_std = self._effect(given[None], self._code(parts).flatten(0, 1)[None])
+        value = (mean * self.target_std + self.target_mean).reshape(rows, actions, k, -1)
+        std = (log_std.exp() * self.target_std).reshape(rows, actions, k, -1)
+        new_obs, spread = self._assemble(every, one_hot.reshape(rows, actions, k, -1), value, std)
         return Outcomes(
-            prob=prob.unflatten(0, (rows, actions)),
+            prob=prob.reshape(rows, actions, k),
             reward=value[..., -2],
             duration=value[..., -1].clamp(min=0.0),
-            terminated=parts[..., -1].float().unflatten(0, (rows, actions)),
+            terminated=parts[..., -1].float().reshape(rows, actions, k),
             obs=new_obs,
             std=spread,
         )
@@ -247,17 +294,37 @@ class WorldModel(nn.Module):
     def _one_hot(self, parts: Tensor) -> Tensor:
         return torch.cat([functional.one_hot(parts[..., i], n) for i, n in enumerate(self.layout.sizes)], -1).float()
 
-    def _effect(self, inputs: Tensor, one_hot: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation of the normalised targets, given outcomes; [K, B, C + 2] each."""
-        mean, log_std = stacked(self.effect_net, torch.cat([inputs, one_hot], dim=-1)).chunk(2, dim=-1)
+    def _code(self, parts: Tensor) -> Tensor:
+        """An outcome as the Gaussian head is told it: one-hot over the outcomes, or over the values of each part."""
+        if self.classes is None:
+            return self._one_hot(parts)
+        return (parts.unsqueeze(-2) == self.classes).all(-1).float()
+
+    def _effect(self, inputs: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of the normalised targets, given outcomes; [K, B, C + 2] each.
+
+        The mean is affine in the continuous fields with coefficients of each outcome's and action's own (a reset, a step, a
+        price), plus what a network adds.
+        """
+        x, action = inputs[..., list(self.layout.continuous)], inputs[..., -self.layout.num_actions :]
+        pair = (code.unsqueeze(-1) * action.unsqueeze(-2)).flatten(-2)
+        per_pair = pair.unsqueeze(-1) * torch.cat([torch.ones_like(x[..., :1]), x], dim=-1).unsqueeze(-2)
+        more, log_std = stacked(self.effect_net, torch.cat([inputs, code], dim=-1)).chunk(2, dim=-1)
         low, high = _LOG_STD
-        return mean, low + (high - low) * torch.sigmoid(log_std)
+        return stacked(self.affine, per_pair.flatten(-2)) + more, low + (high - low) * torch.sigmoid(log_std)
+
+    def _residuals(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """Cross-entropy of the outcomes [K, B]; errors of the means and log deviations, normalised, [K, B, C + 2] each."""
+        inputs = self._inputs(rows.obs, rows.actions)
+        parts = outcome_parts(rows.new_obs, rows.terminateds, self.layout)
+        mean, log_std = self._effect(inputs, self._code(parts))
+        target = (_targets(rows, self.layout) - self.target_mean) * _inverse(self.target_std)
+        return self._cross_entropy(stacked(self.outcome_net, inputs), parts), target - mean, log_std
 
     def _cross_entropy(self, logits: Tensor, parts: Tensor) -> Tensor:
         if self.classes is None:
-            heads = torch.split(logits, self.layout.sizes, dim=-1)
-            log_prob = [_log_prob(head, parts[..., i]) for i, head in enumerate(heads)]
-            return -torch.stack(log_prob).sum(0)
+            heads = torch.split(logits, list(self.layout.sizes), dim=-1)
+            return -torch.stack([_log_prob(head, parts[..., i]) for i, head in enumerate(heads)]).sum(0)
         same = (parts.unsqueeze(-2) == self.classes).all(-1)
         # An outcome that no client reported can only be one of rows that came later; it counts as the least likely one.
         log_prob = torch.log_softmax(logits, -1)
@@ -267,7 +334,7 @@ class WorldModel(nn.Module):
         """Probabilities [M, K] and categorical parts [M, K, F + 1] of the outcomes that expectations run over."""
         if self.classes is not None:
             return torch.softmax(logits, -1), self.classes.expand(len(logits), -1, -1)
-        heads = torch.split(logits, self.layout.sizes, dim=-1)
+        heads = torch.split(logits, list(self.layout.sizes), dim=-1)
         parts = torch.stack([_quantiles(head, i) for i, head in enumerate(heads)], dim=-1)
         return torch.full(parts.shape[:2], 1.0 / SAMPLED_OUTCOMES), parts
 
@@ -292,9 +359,9 @@ def stacked(network: StackedMLP, x: Tensor) -> Tensor:
     Gradients enter in the same memory order: sums over rows then run alike whatever K is, and a client's result is the same
     to the last bit whoever shares the process.
     """
-    out = network(x.transpose(0, 1)).transpose(0, 1)
+    out: Tensor = network(x.transpose(0, 1)).transpose(0, 1)
     if out.requires_grad:
-        out.register_hook(lambda gradient: gradient.contiguous())
+        out.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -311,6 +378,16 @@ def _targets(rows: Rows, layout: Layout) -> Tensor:
     continuous = list(layout.continuous)
     change = rows.new_obs[..., continuous] - rows.obs[..., continuous]
     return torch.cat([change, rows.rewards.unsqueeze(-1), rows.duration.unsqueeze(-1)], dim=-1)
+
+
+def _terms(outcome: Tensor, gaussian: Tensor) -> dict[str, Tensor]:
+    """Means over rows, [K] each, given the outcome's term [K, B] and those of the targets [K, B, C + 2]."""
+    return {
+        "outcome": outcome.mean(1),
+        "continuous": gaussian[..., :-2].sum(-1).mean(1),
+        "reward": gaussian[..., -2].mean(1),
+        "duration": gaussian[..., -1].mean(1),
+    }
 
 
 def _classes(layout: Layout, statistics: Statistics) -> Tensor | None:
@@ -340,8 +417,7 @@ def _log_prob(logits: Tensor, value: Tensor) -> Tensor:
 
 
 def _quantiles(logits: Tensor, part: int) -> Tensor:
-    """Systematic sample [M, SAMPLED_OUTCOMES] of a categorical head; parts are decorrelated by a stride of their own."""
-    steps = torch.arange(SAMPLED_OUTCOMES)
-    u = ((steps * (2 * part + 1) + steps // 2 * part) % SAMPLED_OUTCOMES + 0.5) / SAMPLED_OUTCOMES
-    cumulative = torch.softmax(logits, -1).cumsum(-1)
-    return torch.searchsorted(cumulative, u.expand(len(logits), -1).contiguous()).clamp(max=logits.shape[-1] - 1)
+    """Systematic sample [M, SAMPLED_OUTCOMES] of a categorical head, in an order of each part's own."""
+    order = torch.randperm(SAMPLED_OUTCOMES, generator=torch.Generator().manual_seed(part))
+    u = ((order + 0.5) / SAMPLED_OUTCOMES).expand(len(logits), -1).contiguous()
+    return torch.searchsorted(torch.softmax(logits, -1).cumsum(-1), u).clamp(max=logits.shape[-1] - 1)

@@ -1,0 +1,115 @@
+"""MkDocs hook: tables that are made from the code, so that no page repeats a default or a name.
+
+A comment `<!-- table: KIND ARGUMENTS -->` in a page becomes a table:
+
+    settings rllib_wireless.algorithms.baselines.bc.BCSettings    fields of a Configuration
+    rules | metrics | observations channel_access                 what an environment has
+    algorithms                                                    all algorithms and what they need
+    csv environments/channel_access.csv num_stations=2,8          rows of a file, less columns that are empty
+"""
+
+import csv
+import importlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rllib_wireless.algorithms.registry import algorithm_names, algorithm_spec
+from rllib_wireless.configuration import Configuration
+from rllib_wireless.console import key_values
+from rllib_wireless.envs import env_spec, make_env
+
+DOCS = Path(__file__).parent
+MARKER = re.compile(r"<!-- table: (\w+) ?(.*?) -->")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by MkDocs with every page."""
+    return MARKER.sub(lambda match: TABLES[match[1]](*match[2].split()), markdown)
+
+
+def settings(path: str) -> str:
+    """Every field of a Configuration, named by its dotted path."""
+    module, _, name = path.rpartition(".")
+    config: type[Configuration] = getattr(importlib.import_module(module), name)
+    return table(
+        ("field", "default", "unit", "meaning", "source"),
+        [(_code(f.name), _default(f.default, f.type), f.unit, f.description, f.source) for f in config.documentation()],
+    )
+
+
+def rules(env: str) -> str:
+    """The rules of an environment, with the defaults of their parameters."""
+    rows = []
+    for name, rule in env_spec(env).rules.items():
+        defaults = {f.name: f.default for f in rule.config.documentation()} | dict(rule.defaults or {})
+        parameters = ", ".join(_code(f"{key}={value}") for key, value in defaults.items())
+        rows.append((_code(name), parameters, rule.description, "yes" if rule.privileged else ""))
+    return table(("rule", "parameters", "what it does", "privileged"), rows)
+
+
+def metrics(env: str) -> str:
+    """The metrics of an environment."""
+    rows = [(_code(m.name), m.unit, m.better, m.description) for m in env_spec(env).metrics]
+    return table(("metric", "unit", "better", "what it is"), rows)
+
+
+def observations(env: str, *config: str) -> str:
+    """The observation fields of an environment under a configuration, `name=value`."""
+    fields = make_env(env, **key_values(config, "config")).obs_fields
+    return table(
+        ("field", "kind", "columns", "what it is"), [(_code(f.name), f.kind, f.size, f.description) for f in fields]
+    )
+
+
+def algorithms() -> str:
+    """All algorithms."""
+    specs = [algorithm_spec(name) for name in algorithm_names()]
+    return table(
+        ("algorithm", "class", "what it is", "needs"),
+        [(_code(s.name), _code(s.title), s.description, str(s.requirements)) for s in specs],
+    )
+
+
+def csv_rows(path: str, *conditions: str) -> str:
+    """Rows of a CSV file that meet `column=value,value` conditions; the columns conditions fix are left out if constant."""
+    with (DOCS / path).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for column, _, allowed in (condition.partition("=") for condition in conditions):
+        rows = [row for row in rows if row[column] in allowed.split(",")]
+    constant = {c for c, _, allowed in (condition.partition("=") for condition in conditions) if "," not in allowed}
+    columns = [name for name in rows[0] if name not in constant and any(row[name] for row in rows)]
+    return table([name.replace("_", " ") for name in columns], [[row[name] for name in columns] for row in rows])
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "settings": settings,
+    "rules": rules,
+    "metrics": metrics,
+    "observations": observations,
+    "algorithms": algorithms,
+    "csv": csv_rows,
+}
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(_cell(value) for value in line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _default(value: object, type_name: str) -> str:
+    """The default, and the other values where there are only a few."""
+    shown = "none" if value is None else _code(str(value).lower() if isinstance(value, bool) else str(value))
+    choices = re.search(r"Literal\[(.*?)\]", type_name)
+    others = [c for c in re.findall(r"[\w.]+", choices[1]) if c != str(value)] if choices else []
+    return f"{shown}, or {', '.join(map(_code, others))}" if others else shown

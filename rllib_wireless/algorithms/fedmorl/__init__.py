@@ -1,0 +1,1 @@
+"""FedMORL: federated world models, and policies learned in them."""

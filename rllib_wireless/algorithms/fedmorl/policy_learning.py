@@ -1,0 +1,300 @@
+"""How clients learn policies in the global world model: Q-weighted imitation (algorithm 2) or rollouts (algorithm 3)."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rllib_wireless.algorithms.fedmorl import planner
+from rllib_wireless.algorithms.fedmorl.rollout import Imagined, rollout
+from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
+from rllib_wireless.algorithms.fedmorl.stack import Stack, take
+from rllib_wireless.algorithms.fedmorl.world_model import Layout, Rows, WorldModel, normalise, stacked
+from rllib_wireless.algorithms.losses import Loss, cql_dqn, imitation, q_weighted_imitation
+from rllib_wireless.policies import NetworkPolicy, StackedMLP
+
+State = dict[str, Tensor]
+"""What a client keeps: its networks by name, and the normalisation of their inputs."""
+
+# Observations that differ in a categorical field are not neighbours, however close they are otherwise.
+_CATEGORICAL_DISTANCE = 10.0
+
+
+class PolicyLearner:
+    """Learns the policies of K clients, each from its own rows and the global model.
+
+    Networks read normalised observations; `policy` folds the normalisation into the first layer.
+
+    Args:
+        model: The global world model.
+        data: The clients' rows.
+        settings: Hyper-parameters.
+        gamma: Discount per unit of duration.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        data: Stack[Rows],
+        settings: FedMORLSettings,
+        gamma: float,
+    ) -> None:
+        self._model, self._data, self._s, self._gamma = model, data, settings, gamma
+        own = [data.of(k) for k in range(len(data.sizes))]
+        self._rho = [float(rows.rewards.sum() / rows.duration.sum()) for rows in own]
+        self._inputs = self._normalised(data.rows.obs)
+        self._num_clients = len(data.sizes)
+        self._advantages: Tensor | None = None
+
+    def improve(
+        self,
+        states: Sequence[State | None],
+        clone: Sequence[torch.Generator],
+        plan: Sequence[torch.Generator],
+        policy: Sequence[torch.Generator],
+    ) -> tuple[list[State], list[dict[str, float]]]:
+        """One policy iteration.
+
+        Args:
+            states: What each client kept; None for one that begins.
+            clone: A generator for each client's cloning of the data's policy,
+            plan: for the planner's anchors and noise,
+            policy: for this iteration; each a function of the client, so that one restored goes on as one never stopped.
+
+        Returns:
+            What each client keeps now, and its losses.
+        """
+        prior, network, target = self._network(), self._network(), self._network()
+        fresh = [state is None for state in states]
+        if any(fresh):
+            # All clients are cloned where one begins: generators are their own, so nothing changes for the others.
+            self._clone(prior, clone)
+            network.load_state_dict(prior.state_dict())
+            target.load_state_dict(prior.state_dict())
+        for k, state in enumerate(states):
+            if state is not None:
+                for name, stack in (("clone", prior), ("policy", network), ("target", target)):
+                    _set(stack, k, state, name)
+        if self._s.policy_learning == "planner":
+            if self._advantages is None:
+                self._advantages = self._plan(prior, plan)
+            terms = self._imitate(network, self._advantages, policy)
+        else:
+            terms = self._learn_q(network, target, prior, policy)
+        named = {"clone": prior, "policy": network, "target": target}
+        mean, std = self._model.feature_mean, self._model.feature_std
+        new_states = [
+            {key: value for name, stack in named.items() for key, value in _get(stack, k, name).items()}
+            | {"feature_mean": mean, "feature_std": std}
+            for k in range(self._num_clients)
+        ]
+        return new_states, [{name: float(term[k]) for name, term in terms.items()} for k in range(self._num_clients)]
+
+    @staticmethod
+    def policy(state: State, agent: str, layout: Layout) -> NetworkPolicy:
+        """The policy in a client's state, acting on observations as the environment gives them."""
+        names = sorted(name for name in state if name.startswith("policy.weights."))
+        widths = [state[name].shape[1] for name in names]
+        network = StackedMLP(1, (state[names[0]].shape[0], *widths))
+        _set(network, 0, state, "policy")
+        with torch.no_grad():  # w (x - mean) / std + b, as a layer that reads x
+            columns = list(layout.continuous)
+            scale = torch.where(state["feature_std"] > 1e-6, 1.0 / state["feature_std"].clamp(min=1e-6), 0.0)
+            weight = network.weights[0][0]
+            network.biases[0][0, 0] -= (weight[columns] * (state["feature_mean"] * scale)[:, None]).sum(0)
+            weight[columns] *= scale[:, None]
+        return NetworkPolicy(network, [agent])
+
+    def _clone(self, network: StackedMLP, generators: Sequence[torch.Generator]) -> None:
+        """Fit the policy that made the data."""
+        rows = self._data.rows
+
+        def loss(index: Tensor) -> Loss:
+            batch = rows.take(index)
+            logits = _by_client(stacked(network, take(self._inputs, index)))
+            return imitation(logits, batch.actions.T, _by_client(batch.action_mask))
+
+        self._descend(network, loss, generators, self._s.clone_steps)
+
+    def _imitate(
+        self, network: StackedMLP, advantages: Tensor, generators: Sequence[torch.Generator]
+    ) -> dict[str, Tensor]:
+        """Algorithm 2: imitate logged actions, weighted by exp(advantage / beta)."""
+        rows, s = self._data.rows, self._s
+
+        def loss(index: Tensor) -> Loss:
+            batch = rows.take(index)
+            logits = _by_client(stacked(network, take(self._inputs, index)))
+            return q_weighted_imitation(
+                logits,
+                batch.actions.T,
+                take(advantages, index).T,
+                beta=s.beta,
+                max_weight=s.max_weight,
+                action_mask=_by_client(batch.action_mask),
+            )
+
+        return self._descend(network, loss, generators, s.policy_steps)
+
+    @torch.no_grad()
+    def _plan(self, clone: StackedMLP, generators: Sequence[torch.Generator]) -> Tensor:
+        """Advantage Q(o, a) - E[Q(o, a') | a' ~ data policy] of each client's logged rows, [K, T]."""
+        s, rows = self._s, self._data.rows
+        advantages = torch.zeros(rows.actions.shape)
+        data_policy = torch.softmax(stacked(clone, self._inputs).masked_fill(~rows.action_mask, -torch.inf), -1)
+        for k, (size, generator) in enumerate(zip(self._data.sizes.tolist(), generators, strict=True)):
+            chosen = torch.randperm(size, generator=generator)[: s.planner_anchors]
+            anchors, own = rows.obs[k, chosen], data_policy[k, :size]
+            finite = planner.finite_model(
+                self._model,
+                anchors,
+                self._metric,
+                gamma=self._gamma,
+                rho=self._rho[k],
+                neighbours=s.planner_neighbours,
+                generator=generator,
+            )
+            q = planner.solve(finite, own[chosen], s.planner_value, s.planner_horizon, s.planner_support)
+            index, weight = planner.nearest(rows.obs[k, :size], anchors, self._metric, s.planner_neighbours)
+            q_rows = (q[index] * weight.unsqueeze(-1)).sum(1)
+            logged = q_rows.gather(1, rows.actions[k, :size, None])[:, 0]
+            advantages[k, :size] = logged - (own * q_rows).sum(1)
+        return advantages
+
+    def _learn_q(
+        self, network: StackedMLP, target: StackedMLP, clone: StackedMLP, generators: Sequence[torch.Generator]
+    ) -> dict[str, Tensor]:
+        """Algorithm 3: roll the model out with the current policy, then conservative Q-learning on all rows."""
+        s, rows = self._s, self._data.rows
+        imagined = self._imagine(network, generators)
+        real = Imagined(rows.obs, rows.actions, rows.rewards, rows.new_obs, rows.duration, rows.terminateds)
+        real_terms, imagined_terms = self._td_terms(real, clone), self._td_terms(imagined.rows, clone)
+        drawn = imagined.minibatches(generators, s.policy_steps, s.policy_batch_size)
+
+        def td(terms: "_TdTerms", index: Tensor, cql_alpha: float) -> Loss:
+            batch = _TdTerms(*(take(column, index) for column in terms))
+            with torch.no_grad():
+                after = stacked(target, batch.new_inputs)
+                # Q / beta of the policy at the next observation; see rollout.py for what the network stands for.
+                followed = {"policy": torch.softmax(after, -1), "data": batch.new_log_prior.exp()}[s.rollout_value]
+                value = (followed * (after - batch.new_log_prior)).sum(-1)
+                targets = batch.score + batch.discount * value
+            prior = batch.log_prior.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
+            f = _by_client(stacked(network, batch.inputs))
+            return cql_dqn(f, batch.actions.T, (targets + prior).T, cql_alpha=cql_alpha)
+
+        def loss(index: Tensor) -> Loss:
+            logged, dreamt = td(real_terms, index, s.cql_alpha), td(imagined_terms, next(drawn), 0.0)
+            return Loss(logged.total + dreamt.total, {**logged.terms, "imagined_td": dreamt.terms["td"]})
+
+        def follow() -> None:
+            with torch.no_grad():
+                for slow, fast in zip(target.parameters(), network.parameters(), strict=True):
+                    slow.lerp_(fast, s.tau)
+
+        return self._descend(network, loss, generators, s.policy_steps, follow)
+
+    @torch.no_grad()
+    def _imagine(self, network: StackedMLP, generators: Sequence[torch.Generator]) -> Stack[Imagined]:
+        s, rows = self._s, self._data.rows
+        clients = []
+        for k, (size, generator) in enumerate(zip(self._data.sizes.tolist(), generators, strict=True)):
+            own = network.slice(k)
+            going_on = torch.nonzero(~rows.terminateds[k, :size])[:, 0]
+            starts = going_on[torch.randint(len(going_on), (s.rollout_starts,), generator=generator)]
+
+            def act(obs: Tensor, own: StackedMLP = own) -> Tensor:
+                return torch.softmax(stacked(own, self._normalised(obs)[None])[0], -1)
+
+            clients.append(rollout(self._model, act, rows.new_obs[k, starts], s.rollout_horizon, generator))
+        return Stack(clients)
+
+    @torch.no_grad()
+    def _td_terms(self, rows: Imagined, clone: StackedMLP) -> "_TdTerms":
+        """What the TD error of each row needs; rewards in units of beta."""
+        inputs, new_inputs = self._normalised(rows.obs), self._normalised(rows.new_obs)
+        discount = planner.discounts(rows.duration, rows.terminateds.float(), self._gamma)
+        rho = torch.tensor(self._rho)[:, None]
+        score = rows.rewards - rho * planner.elapsed(rows.duration, discount, self._gamma)
+        return _TdTerms(
+            inputs,
+            rows.actions,
+            torch.log_softmax(stacked(clone, inputs), -1),
+            score / self._s.beta,
+            discount,
+            new_inputs,
+            torch.log_softmax(stacked(clone, new_inputs), -1),
+        )
+
+    def _descend(
+        self,
+        network: StackedMLP,
+        loss: Callable[[Tensor], Loss],
+        generators: Sequence[torch.Generator],
+        steps: int,
+        after_step: Callable[[], None] = lambda: None,
+    ) -> dict[str, Tensor]:
+        """Take gradient steps with a step size that falls to zero; returns the losses' means over the steps, [K] each."""
+        lr = self._s.policy_lr
+        optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+        sums: dict[str, Tensor] = {}
+        for step, index in enumerate(self._data.minibatches(generators, steps, self._s.policy_batch_size)):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * (1.0 - step / steps)
+            found = loss(index)
+            optimizer.zero_grad()
+            found.total.sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            after_step()
+            for name, term in found.terms.items():
+                sums[name] = sums[name] + term if name in sums else term
+        return {name: term / steps for name, term in sums.items()}
+
+    def _network(self) -> StackedMLP:
+        sizes = (self._model.layout.obs_size, *self._s.policy_hiddens, self._model.layout.num_actions)
+        network = StackedMLP(1, sizes, torch.Generator().manual_seed(0))
+        stack = StackedMLP(self._num_clients, sizes)
+        with torch.no_grad():  # all clients begin alike, whoever shares the process
+            for mine, one in zip(stack.parameters(), network.parameters(), strict=True):
+                mine.copy_(one.expand_as(mine))
+        return stack
+
+    def _normalised(self, obs: Tensor) -> Tensor:
+        return normalise(obs, self._model.layout, self._model.feature_mean, self._model.feature_std)
+
+    @cached_property
+    def _metric(self) -> Tensor:
+        """What a difference in each column of an observation counts between neighbours."""
+        metric = torch.full((self._model.layout.obs_size,), _CATEGORICAL_DISTANCE)
+        std = self._model.feature_std
+        metric[list(self._model.layout.continuous)] = torch.where(std > 1e-6, 1.0 / std.clamp(min=1e-6), 0.0)
+        return metric
+
+
+class _TdTerms(NamedTuple):
+    """Leaves [K, T, ...] of logged or imagined rows."""
+
+    inputs: Tensor
+    actions: Tensor
+    log_prior: Tensor  # of the data's policy
+    score: Tensor  # in units of beta
+    discount: Tensor
+    new_inputs: Tensor
+    new_log_prior: Tensor
+
+
+def _by_client(values: Tensor) -> Tensor:
+    """[K, B, ...] as the losses want it, [B, K, ...]."""
+    return values.transpose(0, 1)
+
+
+def _get(network: StackedMLP, client: int, prefix: str) -> State:
+    return {f"{prefix}.{name}": p.detach()[client].clone() for name, p in network.named_parameters()}
+
+
+def _set(network: StackedMLP, client: int, state: State, prefix: str) -> None:
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter[client] = state[f"{prefix}.{name}"]

@@ -1,0 +1,69 @@
+"""Rollouts of the world model (paper, algorithm 3), and conservative Q-learning on logged and imagined rows.
+
+A policy is the softmax of its network f, and f carries the Q-values: with the data's policy pi_D as prior,
+
+    Q(o, a) / beta = f_a(o) - log pi_D(a | o),    so that    pi(a | o) = softmax(f(o)) = pi_D(a | o) exp(Q(o, a) / beta) / Z.
+
+The conservative term logsumexp_a f_a - f_logged is then CQL's with prior pi_D (Kumar et al. 2020, KL variant): where all
+actions are worth the same the policy is the data's, and a large weight keeps it there. A plain softmax of Q would be uniform
+instead, and half of all stations would send at once.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rllib_wireless.algorithms.fedmorl.world_model import Model, Outcomes
+
+
+class Imagined(NamedTuple):
+    """Transitions drawn from a model, leaves [R, ...]."""
+
+    obs: Tensor
+    actions: Tensor
+    rewards: Tensor
+    new_obs: Tensor
+    duration: Tensor
+    terminateds: Tensor
+
+
+def rollout(
+    model: Model, policy: "Callable[[Tensor], Tensor]", starts: Tensor, horizon: int, generator: torch.Generator
+) -> Imagined:
+    """Follow a policy in the model.
+
+    Args:
+        model: The world model.
+        policy: Gives action probabilities [R, A] for observations [R, D].
+        starts: Observations [R, D], the next observations of logged rows.
+        horizon: Decisions H.
+        generator: Source of actions, outcomes and noise.
+
+    Returns:
+        H * R transitions; those after an episode's end are left out.
+    """
+    steps = []
+    obs = starts
+    for _ in range(horizon):
+        actions = _draw(policy(obs), generator)
+        step = _step(model, obs, actions, generator)
+        steps.append(step)
+        obs = step.new_obs[~step.terminateds]
+    return Imagined(*(torch.cat(column) for column in zip(*steps, strict=True)))
+
+
+def _step(model: Model, obs: Tensor, actions: Tensor, generator: torch.Generator) -> Imagined:
+    each = torch.arange(len(obs))
+    taken = Outcomes(*(leaf[each, actions] for leaf in model.outcomes(obs)))
+    k = _draw(taken.prob, generator)
+    new_obs = model.sample(taken.obs[each, k], taken.std[each, k], torch.randn(obs.shape, generator=generator))
+    reward = (taken.prob * taken.reward).sum(
+        -1
+    )  # r(o, a) of the paper: the mean over outcomes, with less noise than one
+    return Imagined(obs, actions, reward, new_obs, taken.duration[each, k], taken.terminated[each, k] > 0.5)
+
+
+def _draw(prob: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.multinomial(prob, 1, generator=generator).squeeze(-1)

@@ -1,0 +1,105 @@
+"""What the command line shows of its results, as tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+
+def catalogue(content: dict[str, Any]) -> list[Table | str]:
+    """What `list` describes."""
+    shown: list[Table | str] = []
+    for env in content["environments"]:
+        shown += [
+            f"\n{env['name']}: {env['description']}",
+            table("Config (-c)", ("field", "default", "unit", "meaning"), _fields(env["config"])),
+            table("Rules", ("rule", "parameters", "meaning"), [_rule_row(rule) for rule in env["rules"]]),
+            table(
+                "Metrics",
+                ("metric", "unit", "better", "meaning"),
+                [(m["name"], m["unit"], m["better"], m["description"]) for m in env["metrics"]],
+            ),
+        ]
+    for algorithm in content["algorithms"]:
+        shown += [
+            f"\n{algorithm['name']}: {algorithm['description']}; needs {algorithm['needs']}",
+            table("Settings (-s)", ("field", "default", "unit", "meaning"), _fields(algorithm["settings"])),
+        ]
+    return shown
+
+
+def data_info(content: dict[str, Any]) -> list[Table | str]:
+    """What `data info` found."""
+    card, agents = content["card"], content["agents"]
+    words = f"{content['path']}: {card['kind']}, {card['environment']['name']}, {card['steps']:,} joint steps, "
+    words += f"{content['bytes'] / 1e6:.1f} MB, {'complete' if card['complete'] else 'INCOMPLETE'}"
+    rows = [
+        (name, a["rows"], a["episodes"], _shares(a["action_shares"]), a["mean_reward"], a["mean_duration"])
+        for name, a in agents.items()
+        if a["rows"]
+    ]
+    columns = ("agent", "rows", "episodes", "share of actions", "mean reward", "mean duration")
+    behaviour = table("Behaviour", ("policy", "share"), [(p["policy"], p["share"]) for p in card["policies"]])
+    return [words, behaviour, table("Agents", columns, rows)]
+
+
+def metrics(title: str, content: dict[str, Any]) -> Table:
+    """What `evaluate` measured."""
+    from rllib_wireless.envs import env_spec  # brings Numba along, which help pages can do without
+
+    units = {metric.name: metric.unit for metric in env_spec(content["env"]).metrics}
+    rows = [(name, m["mean"], m["std"], *m["ci95"], units.get(name, "")) for name, m in content["metrics"].items()]
+    return table(title, ("metric", "mean", "std", "95 % from", "to", "unit"), rows)
+
+
+def paper(module: Any, content: dict[str, Any], out: Path) -> list[Table | str]:
+    """The comparison and the claims, or where cells are missing, which ones there are."""
+    if "policies" not in content:
+        return [f"{out}: {', '.join(content)} done; run without --only for the rest"]
+    rows = module.table(content)
+    names = [name for name in rows[0] if name != "policy"]
+    cells = [[row["policy"], *(row[name]["mean"] for name in names)] for row in rows]
+    claims = [(c["claim"], c["measured"], *c["interval"], "yes" if c["met"] else "NO") for c in content["claims"]]
+    return [
+        table(f"{content['paper']}, {content['scale']}", ("policy", *names), cells),
+        table("Claims", ("claim", "difference", "95 % from", "to", "met"), claims),
+        f"{out / 'results.json'}, {out / 'figure.png'}",
+    ]
+
+
+def benchmarks(content: dict[str, Any]) -> Table:
+    """What `bench` measured."""
+    keys = ("benchmark", "name", "value", "unit", "target", "peer")
+    return table("Speed", keys, [[row[key] for key in keys] for row in content["rows"]])
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table whose cells are printed as they are; numbers have four digits."""
+    made = Table(title=title, title_justify="left", title_style="bold", pad_edge=False, box=None, header_style="dim")
+    for name in columns:
+        made.add_column(name, overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(cell(value)) for value in row))
+    return made
+
+
+def cell(value: object) -> str:
+    """A value as the cell of a table."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _fields(fields: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(f["name"], f["default"], f["unit"], f["description"]) for f in fields]
+
+
+def _rule_row(rule: dict[str, Any]) -> tuple[str, str, str]:
+    parameters = " ".join(f"{f['name']}={f['default']}" for f in rule["parameters"])
+    return rule["name"], parameters, rule["description"] + (" (privileged)" if rule["privileged"] else "")
+
+
+def _shares(shares: list[float]) -> str:
+    return " ".join(f"{share:.3f}" for share in shares)
