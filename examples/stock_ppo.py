@@ -1,6 +1,6 @@
 """RLlib's own PPO trains on channel access, with legal actions only; its policy is then measured as any other is.
 
-A few thousand decisions show the road, not what PPO can reach. About a minute.
+A few thousand decisions show the road, not what PPO can reach. A minute or more.
 
     python examples/stock_ppo.py
 """

@@ -201,9 +201,14 @@ class OfflineMultiAgentAlgorithm(Algorithm):  # type: ignore[misc]
         """
 
     @property
+    def share_done(self) -> float | None:
+        """Share of the training that is done; None for an algorithm that goes on as long as it is told to."""
+        return None
+
+    @property
     def finished(self) -> bool:
         """Whether there is nothing left to learn."""
-        return False
+        return self.share_done == 1.0
 
     @abstractmethod
     def policy(self) -> PortablePolicy | None:

@@ -144,7 +144,7 @@ def train(
                 rows.append(row)
                 track(row)
                 if progress is not None:
-                    progress(row, None if end is None else algo.iteration / end)
+                    progress(row, algo.share_done if end is None else algo.iteration / end)
             if not rows:
                 raise UserError(f"{out}: nothing to do, no iteration has been run")
             return rows[-1]

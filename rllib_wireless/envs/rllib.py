@@ -103,7 +103,7 @@ class MultiAgentView(MultiAgentEnv):  # type: ignore[misc]
 
 
 def register_all() -> None:
-    """Make every environment known to Ray by its name; importing this module does it."""
+    """Make every environment known to Ray by its name; importing this module does it, for the first Ray session."""
     for name in env_names():
         register_env(name, partial(MultiAgentView, name))
 
@@ -132,6 +132,7 @@ def with_action_masks(config: AlgorithmConfig) -> AlgorithmConfig:
         config.training(replay_buffer_config=buffer)
     else:
         raise UserError(f"with_action_masks knows PPOConfig and DQNConfig, not {type(config).__name__}")
+    register_all()  # a Ray session that came after another knows no names
     config.multi_agent(policies={MODULE_ID}, policy_mapping_fn=_shared_module)
     return config.rl_module(rl_module_spec=RLModuleSpec(module_class=module))
 

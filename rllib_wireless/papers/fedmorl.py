@@ -159,7 +159,7 @@ def _train(s: Scale, name: str, out: Path, progress: Progress) -> Json:
         settings=settings,
         seed=s.train_seed,
         resume=True,
-        progress=lambda row, share: progress(f"{name}: {row.get('phase', 'training')}", share or 0.0),
+        progress=lambda _, share: progress(name, share or 0.0),
     )
     return {"settings": settings, "result": result}
 

@@ -30,8 +30,11 @@ def channel_access(content: Json, labels: Mapping[str, str], path: Path) -> None
     for name, metrics in policies.items():
         x, y = metrics["short_term_fairness"], metrics["throughput_ratio"]
         plane.errorbar(x["mean"], y["mean"], _spread(y), _spread(x), fmt="o", color=_color(name), markersize=6)
-        plane.annotate(labels[name], (x["mean"], y["mean"]), xytext=(7, 5), textcoords="offset points", fontsize=8)
-    plane.set(xlabel="short-term fairness (Jain, 10 N successes)", ylabel="throughput ratio", xlim=(0.4, 1.15))
+        # Learned policies are named on the right and rules on the left, so that neighbours stay legible.
+        side, align = (8, "left") if _color(name) == LEARNED else (-8, "right")
+        spot, offset = (x["mean"], y["mean"]), (side, -3)
+        plane.annotate(labels[name], spot, xytext=offset, textcoords="offset points", ha=align, fontsize=8)
+    plane.set(xlabel="short-term fairness (Jain, 10 N successes)", ylabel="throughput ratio", xlim=(0.3, 1.03))
     plane.set_title(f"N = {content['settings']['num_stations']} saturated stations", fontsize=10)
     plane.grid(alpha=0.3)
     _bars(collisions, policies, labels, "collision_rate", "collisions / busy periods")

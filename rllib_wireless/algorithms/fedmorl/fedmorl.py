@@ -139,8 +139,9 @@ class FedMORL(OfflineMultiAgentAlgorithm):
 
     @property
     @override
-    def finished(self) -> bool:
-        return self.policy_iteration == self.settings.policy_iterations
+    def share_done(self) -> float:
+        rounds = self.settings.rounds if self.phase == "model" else self.round
+        return (self.round + self.policy_iteration) / (rounds + self.settings.policy_iterations)
 
     @override
     def training_step(self) -> None:
