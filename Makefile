@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 help:  ## List these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 12
 
-demo: $(INSTALLED)  ## From channel-access logs to a comparison table and figure, about 4 minutes
+demo: $(INSTALLED)  ## From channel-access logs to a comparison table and figure, about a minute
 	@$(BIN)/rllib-wireless reproduce fedmorl --scale demo --out results/fedmorl-demo
 
 test: lint  ## Linters, types and tests: what a contributor keeps green

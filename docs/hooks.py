@@ -6,10 +6,12 @@ A comment `<!-- table: KIND ARGUMENTS -->` in a page becomes a table:
     rules | metrics | observations channel_access                 what an environment has
     algorithms                                                    all algorithms and what they need
     csv environments/channel_access.csv num_stations=2,8          rows of a file, less columns that are empty
+    comparison | claims | experiment results/NAME/results.json    what `rllib-wireless reproduce` wrote
 """
 
 import csv
 import importlib
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from rllib_wireless.algorithms.registry import algorithm_names, algorithm_spec
 from rllib_wireless.configuration import Configuration
 from rllib_wireless.console import key_values
 from rllib_wireless.envs import env_spec, make_env
+from rllib_wireless.papers.experiment import read_json
 
 DOCS = Path(__file__).parent
 MARKER = re.compile(r"<!-- table: (\w+) ?(.*?) -->")
@@ -83,6 +86,34 @@ def csv_rows(path: str, *conditions: str) -> str:
     return table([name.replace("_", " ") for name in columns], [[row[name] for name in columns] for row in rows])
 
 
+def comparison(path: str) -> str:
+    """The policies of a results file, each metric with its 95 % interval."""
+    content = read_json(DOCS / path)
+    rows = importlib.import_module(f"rllib_wireless.papers.{content['paper']}").table(content)
+    names = [name for name in rows[0] if name != "policy"]
+    return table(
+        ("policy", *(name.replace("_", " ") for name in names)),
+        [(row["policy"], *(f"{_number(row[n]['mean'])} ({_interval(row[n]['ci95'])})" for n in names)) for row in rows],
+    )
+
+
+def claims(path: str) -> str:
+    """What a results file says of the paper's claims."""
+    rows = [
+        (c["claim"], c["paper"], f"{_number(c['measured'])} ({_interval(c['interval'])})", "yes" if c["met"] else "no")
+        for c in read_json(DOCS / path)["claims"]
+    ]
+    return table(("claim", "in the paper", "difference (95 %)", "met"), rows)
+
+
+def experiment(path: str) -> str:
+    """What a results file was computed with, and how long it took."""
+    content = read_json(DOCS / path)
+    settings = {name: value for name, value in content["settings"].items() if not isinstance(value, dict)}
+    rows = [(_code(name), value) for name, value in (settings | content["versions"]).items()]
+    return table(("", ""), [*rows, ("seconds, all parts together", round(sum(content["seconds"].values())))])
+
+
 TABLES: dict[str, Callable[..., str]] = {
     "settings": settings,
     "rules": rules,
@@ -90,6 +121,9 @@ TABLES: dict[str, Callable[..., str]] = {
     "observations": observations,
     "algorithms": algorithms,
     "csv": csv_rows,
+    "comparison": comparison,
+    "claims": claims,
+    "experiment": experiment,
 }
 
 
@@ -105,6 +139,17 @@ def _cell(value: object) -> str:
 
 def _code(text: str) -> str:
     return f"`{text}`"
+
+
+def _interval(bounds: Sequence[float | None]) -> str:
+    return " to ".join(map(_number, bounds))
+
+
+def _number(value: float | None) -> str:
+    """With three decimals, or one where it is large."""
+    if value is None or math.isnan(value):
+        return "none"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 def _default(value: object, type_name: str) -> str:

@@ -46,7 +46,7 @@ def train_one(config: FedMORLConfig, out: Path) -> None:
 
 def search(config: FedMORLConfig, out: Path) -> None:
     """Three trials, each until the end of its policy iteration, however many rounds the model takes."""
-    config.training(beta=tune.grid_search([0.1, 0.2, 0.4]))
+    config.training(beta=tune.grid_search([0.1, 0.3, 0.6]))
     config.evaluation(evaluation_interval=1, evaluation_duration=64 * 1000)
     storage = str(out.absolute() / "tune")
     run_config = tune.RunConfig(storage_path=storage, stop=lambda trial, result: result["phase"] == "policy", verbose=0)

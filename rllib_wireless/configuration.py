@@ -85,12 +85,6 @@ class Configuration:
 
 def _allowed(error: ValidationError, name: str) -> str:
     """Turn pydantic's messages about one field into one sentence; a union reports one message per alternative."""
-    messages = []
-    for item in error.errors():
-        if not item["loc"] or str(item["loc"][0]) == name:
-            messages.append(item["msg"].removeprefix("Value error, ").removeprefix("Input "))
-    return (
-        "it " + " or ".join(dict.fromkeys(messages))
-        if messages[0].startswith("should")
-        else "; ".join(dict.fromkeys(messages))
-    )
+    found = [item["msg"] for item in error.errors() if not item["loc"] or str(item["loc"][0]) == name]
+    messages = list(dict.fromkeys(message.removeprefix("Value error, ").removeprefix("Input ") for message in found))
+    return f"it {' or '.join(messages)}" if messages[0].startswith("should") else "; ".join(messages)

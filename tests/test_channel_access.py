@@ -33,10 +33,8 @@ def columns(env: BatchedEnv, obs: Array, field: str) -> Array:
 @pytest.mark.parametrize("time_step", ["slot", "decision"])
 def test_equal_actions_give_what_plain_python_gives(time_step: str) -> None:
     plain: PlainChannel = PlainSlots(4) if time_step == "slot" else PlainDecisions(4)
-    config: dict[str, Any] = (
-        {} if time_step == "slot" else {"alpha": 0.0}
-    )  # PlainDecisions leaves out the delay penalty
-    env = make_env("channel_access", num_stations=4, time_step=time_step, episode_slots=None, **config)
+    alpha = 0.01 if time_step == "slot" else 0.0  # PlainDecisions leaves out the delay penalty
+    env = make_env("channel_access", num_stations=4, time_step=time_step, episode_slots=None, alpha=alpha)
     env.reset()
     for actions in random_actions(4000, 1, 4, tau=0.2):
         actions = actions * plain.deciding
@@ -351,3 +349,9 @@ def test_rates_must_be_one_per_station_and_not_all_zero() -> None:
     for rate in ([0.1, 0.1], 0.0):
         with pytest.raises(ConfigError, match="arrival_rate"):
             ChannelAccessConfig.parse({"num_stations": 3, "saturated": False, "arrival_rate": rate})
+
+
+def test_the_delay_penalty_weighs_alike_for_any_number_of_stations_unless_told() -> None:
+    assert ChannelAccessConfig(num_stations=8).delay_weight == pytest.approx(0.01)
+    assert ChannelAccessConfig(num_stations=2).delay_weight == pytest.approx(0.0025)
+    assert ChannelAccessConfig(num_stations=2, alpha=0.05).delay_weight == 0.05

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -25,6 +26,7 @@ from rllib_wireless.envs.channel_access.channel import COPY_COUNTS, STATION_COUN
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+RESULTS = DOCS / "results/fedmorl-demo/results.json"
 COMMAND = "rllib-wireless"
 
 _BLOCK = re.compile(r"^(?:<!-- (run|slow) -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -166,6 +168,28 @@ def test_tables_are_made_from_the_code(page: Path) -> None:
             assert f.unit in row and f.description in row and f.source in row
             shown = "none" if f.default is None else str(f.default)
             assert shown.lower() in row.lower()
+
+
+def test_kept_results_are_shown_as_they_are(tmp_path: Path) -> None:
+    hooks = load(DOCS / "hooks.py")
+    content = json.loads(RESULTS.read_text())
+    page = hooks.on_page_markdown((RESULTS.parent / "index.md").read_text())
+    for metrics in content["policies"].values():
+        mean, (lower, upper) = metrics["throughput_ratio"]["mean"], metrics["throughput_ratio"]["ci95"]
+        assert f"| {mean:.3f} ({lower:.3f} to {upper:.3f}) |" in page
+    for claim in content["claims"]:
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {claim['claim']} |")]
+        assert f"{claim['measured']:.3f}" in row and row.endswith("| yes |" if claim["met"] else "| no |")
+    content["claims"][0]["met"] = False
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    assert "| no |" in hooks.claims(str(tmp_path / "results.json"))
+
+
+def test_what_the_readme_says_of_the_demo_is_so() -> None:
+    """Better than the data's policy and not inferior to AC_BE, each in both targets, for both variants."""
+    claims = json.loads(RESULTS.read_text())["claims"]
+    assert len(claims) == 8 and all(claim["met"] for claim in claims)
+    assert (RESULTS.parent / "figure.png").stat().st_size < 150_000
 
 
 @pytest.mark.parametrize("env", env_names())

@@ -256,7 +256,7 @@ def test_channel_access_is_learned_within_a_slot_and_a_few_hundredths_of_reward(
 
 
 def _csma_rows(stations: int, copies: int, steps: int, station: int) -> tuple[Rows, BatchedEnv]:
-    env = make_env("channel_access", copies, num_stations=stations, episode_slots=None)
+    env = make_env("channel_access", copies, num_stations=stations, episode_slots=None, alpha=0.01)
     policy, random = make_policy("csma_ca", env), StepRandom(7, copies, stations)
     step = env.reset(7)
     columns: list[list[torch.Tensor]] = [[], [], [], [], []]

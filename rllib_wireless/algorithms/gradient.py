@@ -249,7 +249,11 @@ class GradientAlgorithm(OfflineMultiAgentAlgorithm):
         weights = self.learner_group.get_weights([MODULE_ID])[MODULE_ID]
         prefix = "network."
         network.load_state_dict(
-            {name.removeprefix(prefix): torch.as_tensor(w) for name, w in weights.items() if name.startswith(prefix)}
+            {
+                name.removeprefix(prefix): torch.from_numpy(np.array(w))
+                for name, w in weights.items()
+                if name.startswith(prefix)
+            }
         )
         return network
 

@@ -24,7 +24,7 @@ class ClientHost(ManagedActor):
     Args:
         folders: The data of its clients, and of nobody else.
         settings: Hyper-parameters.
-        state_dir: Where each client keeps its own policy, optimizer and random state, in a folder of its name.
+        state_dir: Where each client keeps its own networks, in a folder of its name.
         seed: Seed of the run.
     """
 

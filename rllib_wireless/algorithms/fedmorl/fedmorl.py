@@ -80,8 +80,8 @@ class FedMORLConfig(OfflineMultiAgentConfig):
     Its fields are those of `FederatedSettings`.
 
     Attributes:
-        client_state_dir: Where each client keeps policy, optimizer and random state, in a folder of its name; a folder of the
-            run's log directory if None.
+        client_state_dir: Where each client keeps its networks, in a folder of its name; a folder of the run's log directory
+            if None.
     """
 
     settings = FederatedSettings

@@ -196,7 +196,7 @@ def _params(c: ChannelAccessConfig, seed: int) -> Params:
         global_d2lt=c.d2lt == "global",
         literal_slots=c.channel_state == "slot",
         rank=c.rank,
-        alpha=c.alpha,
+        alpha=c.delay_weight,
         rates=np.array(c.arrival_rates, np.float64),
         seed=seed,
     )
