@@ -23,7 +23,7 @@ Env = Annotated[str, typer.Option("--env", help="Name of the environment.")]
 Config = Annotated[list[str], typer.Option("--config", "-c", metavar="K=V", help="A field of the environment.")]
 Settings = Annotated[list[str], typer.Option("--set", "-s", metavar="K=V", help="A parameter of algorithm or rule.")]
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**32 - 1)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Wandb = Literal["off", "offline", "online"]
 

@@ -6,7 +6,7 @@ and source stand in one place, and `rllib-wireless list` and the documentation r
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -14,6 +14,9 @@ from pydantic.fields import FieldInfo
 from rllib_wireless.errors import ConfigError
 
 CONFIG = ConfigDict(extra="forbid", strict=False, arbitrary_types_allowed=False)
+
+Widths = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
+"""Widths of the hidden layers of a network."""
 
 
 def field(default: Any, description: str, *, unit: str = "", source: str = "", **bounds: Any) -> Any:

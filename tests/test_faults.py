@@ -17,7 +17,7 @@ from rllib_wireless.algorithms.baselines.bc import BCConfig
 from rllib_wireless.algorithms.training import _plain, resume_run, train
 from rllib_wireless.envs import EnvStep, StepRandom, make_env
 from rllib_wireless.envs.base import IntArray
-from rllib_wireless.errors import ConfigError, UserError
+from rllib_wireless.errors import ConfigError, DataError, UserError
 from rllib_wireless.policies import NetworkPolicy, StackedMLP, load_policy
 
 SETTINGS = {
@@ -49,6 +49,20 @@ def finished(csma_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "finished"
     run_bc(csma_data, out)
     return out
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(csma_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its agents are"):
+        run_bc(csma_data, tmp_path / "run", env_config={"num_stations": 5})
+    assert list(tmp_path.iterdir()) == []
+    run_bc(csma_data, tmp_path / "run", iterations=1)
+
+
+def test_a_new_run_wants_an_empty_folder(csma_data: Path) -> None:
+    before = sorted(csma_data.iterdir())
+    with pytest.raises(UserError, match="exists and is not empty"):
+        run_bc(csma_data, csma_data)
+    assert sorted(csma_data.iterdir()) == before
 
 
 def test_a_training_folder_holds_the_run_its_progress_and_its_policy(finished: Path) -> None:

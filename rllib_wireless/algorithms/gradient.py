@@ -21,7 +21,7 @@ from typing_extensions import override
 from rllib_wireless.algorithms.base import OfflineMultiAgentAlgorithm, OfflineMultiAgentConfig
 from rllib_wireless.algorithms.env_runner import MODULE_ID
 from rllib_wireless.algorithms.losses import Loss
-from rllib_wireless.configuration import CONFIG, Configuration, field
+from rllib_wireless.configuration import CONFIG, Configuration, Widths, field
 from rllib_wireless.data.sampling import TensorIterator
 from rllib_wireless.data.store import load_dataset
 from rllib_wireless.envs import BatchedEnv
@@ -42,7 +42,7 @@ class GradientSettings(Configuration):
     grad_clip: float | None = field(None, "Largest norm of an agent's gradient; not clipped if not given.", gt=0.0)
     train_batch_size_per_learner: int = field(256, "Rows of each agent in a gradient step.", unit="rows", ge=1)
     dataset_num_iters_per_learner: int = field(500, "Gradient steps of an iteration.", unit="steps", ge=1)
-    fcnet_hiddens: tuple[int, ...] = field((64, 64), "Widths of an agent's hidden layers.")
+    fcnet_hiddens: Widths = field((64, 64), "Widths of an agent's hidden layers.")
 
 
 class StackedModule(TorchRLModule):  # type: ignore[misc]

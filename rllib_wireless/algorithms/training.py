@@ -131,8 +131,7 @@ def train(
     end = spec.iterations if iterations is None else iterations
     if end is not None and end < 1:
         raise ConfigError(algorithm, "iterations", end, "it should be at least 1")
-    _open_folder(run, out, resume)
-    with _ray_for(config), _tracker(run, out, wandb) as track:
+    with _folder_of(run, out, resume), _ray_for(config), _tracker(run, out, wandb) as track:
         algo = config.build_algo()
         try:
             _restore(algo, out)
@@ -167,10 +166,25 @@ def resume_run(out: Path | str, **arguments: Any) -> Row:
     return train(run.algorithm, run.env, out=out, resume=True, **given, **arguments)
 
 
-def _open_folder(run: Run, out: Path, resume: bool) -> None:
+@contextmanager
+def _folder_of(run: Run, out: Path, resume: bool) -> Iterator[None]:
+    """The run's folder. A new one that fails before its first iteration ends is left as empty as it was."""
+    is_empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    _open_folder(run, out, resume, is_empty)
+    try:
+        yield
+    except Exception:
+        if is_empty and not (out / _PROGRESS).exists():
+            shutil.rmtree(out)
+        raise
+
+
+def _open_folder(run: Run, out: Path, resume: bool, is_empty: bool) -> None:
     """Write `run.yaml` into a new folder, or check that the folder's run is this one."""
-    out.mkdir(parents=True, exist_ok=True)
     if not (out / _RUN).exists():
+        if not (is_empty or resume):
+            raise UserError(f"{out} exists and is not empty; give another output folder")
+        out.mkdir(parents=True, exist_ok=True)
         _write_atomically(out / _RUN, yaml.safe_dump(_plain(asdict(run)), sort_keys=False).encode())
     elif not resume:
         raise UserError(f"{out} holds a run already: give --resume to go on with it, or another folder")

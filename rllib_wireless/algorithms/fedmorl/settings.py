@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from rllib_wireless.configuration import CONFIG, Configuration, field
+from rllib_wireless.configuration import CONFIG, Configuration, Widths, field
 
 _OPEN = "not given in the paper; chosen on validation seeds"
 
@@ -16,9 +16,7 @@ class FedMORLSettings(Configuration):
     owner: ClassVar[str] = "fedmorl"
 
     # World model
-    model_hiddens: tuple[int, ...] = field(
-        (64, 64), "Widths of the hidden layers of the world model's networks.", source=_OPEN
-    )
+    model_hiddens: Widths = field((64, 64), "Widths of the hidden layers of the world model's networks.", source=_OPEN)
     model_lr: float = field(
         4e-3, "Step size of Adam for the world model in the first round.", source=_OPEN, gt=0.0, le=1.0
     )
@@ -50,7 +48,7 @@ class FedMORLSettings(Configuration):
     beta: float = field(
         0.3, "Temperature: policies are the data's, weighted by exp(Q / beta) (eq. 2).", unit="reward", source=_OPEN, gt=0.0
     )  # fmt: skip
-    policy_hiddens: tuple[int, ...] = field((64, 64), "Widths of the hidden layers of policies.", source=_OPEN)
+    policy_hiddens: Widths = field((64, 64), "Widths of the hidden layers of policies.", source=_OPEN)
     policy_lr: float = field(
         5e-3, "Step size of Adam for policies at the start of an iteration; it falls to zero.", source=_OPEN, gt=0.0, le=1.0
     )  # fmt: skip

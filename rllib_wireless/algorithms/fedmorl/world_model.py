@@ -238,7 +238,7 @@ class WorldModel(nn.Module):
         """Give all clients the same parameters."""
         with torch.no_grad():
             for name, parameter in self.named_parameters():
-                parameter.copy_(torch.from_numpy(weights[name]))
+                parameter.copy_(torch.tensor(weights[name]))  # a copy: what comes through Ray is read-only
 
     def negative_log_likelihood(self, rows: Rows) -> dict[str, Tensor]:
         """-log p of the rows [K, B, ...], a mean over B for each client and term, [K].
