@@ -46,8 +46,8 @@ class CsmaCa(Policy):
     """Binary exponential backoff: a counter drawn from {0, ..., CW} runs down in idle slots; at zero the station sends.
 
     CW = min((cw_min + 1) * 2**stage - 1, cw_max), where the stage counts the collisions of the packet at the head of the
-    queue. A station draws anew after each of its own transmissions; with an empty queue it counts down to zero and then
-    sends the next packet at once (post-backoff of 802.11).
+    queue. A station draws anew after each of its own transmissions. With an empty queue it counts down to zero and then sends
+    the next packet at once (post-backoff of 802.11), unless that packet finds the channel busy: then it draws anew.
     """
 
     deterministic_after_success: ClassVar[bool] = False
@@ -59,6 +59,7 @@ class CsmaCa(Policy):
         self._counter = np.zeros(shape, np.int64)
         self._draws = np.zeros(shape, np.int64)
         self._fresh = np.ones(env.num_envs, np.bool_)
+        self._had_packet = np.zeros(shape, np.bool_)
 
     def reset(self, copies: IntArray) -> None:
         self._fresh[copies] = True
@@ -67,8 +68,8 @@ class CsmaCa(Policy):
         env = self._env
         actions = np.empty(step.acting.shape, np.int64)
         _count_down(
-            self._counter, self._draws, self._fresh, actions, step.acting, env.outcome, env.idle_slots, env.sending,
-            env.retries, self._cw_min, self._cw_max, env.config.lowest_backoff, env.config.countdown == "bianchi",
+            self._counter, self._draws, self._fresh, self._had_packet, actions, step.acting, env.queue, env.outcome,
+            env.idle_slots, env.sending, env.retries, self._cw_min, self._cw_max, env.config.lowest_backoff, env.config.countdown == "bianchi",
             self.deterministic_after_success, random.seed,
         )  # fmt: skip
         return actions
@@ -133,8 +134,10 @@ def _count_down(
     counter: IntArray,
     draws: IntArray,
     fresh: npt.NDArray[np.bool_],
+    had_packet: npt.NDArray[np.bool_],
     actions: IntArray,
     acting: npt.NDArray[np.bool_],
+    queue: IntArray,
     outcome: IntArray,
     idle_slots: IntArray,
     sending: IntArray,
@@ -148,9 +151,15 @@ def _count_down(
 ) -> None:
     for b in range(counter.shape[0]):
         ended = outcome[b] == SUCCESS or outcome[b] == COLLISION
+        was_busy = idle_slots[b] == 0
+        deciding = acting[b].any() or not was_busy
         for i in range(counter.shape[1]):
-            if fresh[b] or (ended and sending[b, i]):
-                if deterministic and not fresh[b] and outcome[b] == SUCCESS:
+            # A packet that finds the channel busy may not go at once, even where the post-backoff has run out.
+            found_busy = was_busy and acting[b, i] and not had_packet[b, i] and not sending[b, i] and counter[b, i] == 0
+            if deciding:
+                had_packet[b, i] = queue[b, i] > 0
+            if fresh[b] or (ended and sending[b, i]) or found_busy:
+                if deterministic and not fresh[b] and not found_busy and outcome[b] == SUCCESS:
                     counter[b, i] = cw_min[i] // 2
                 else:
                     counter[b, i] = draw_backoff(retries[b, i], cw_min[i], cw_max[i], lowest, seed, b, i, draws[b, i])
