@@ -19,7 +19,8 @@ def main(out: Path, steps: int = 40_000) -> None:
     card = collect("channel_access", ENV, behaviours, steps, out)
     print(f"{card.steps:,} joint decisions, versions {card.versions}")
     for name, value in card.metrics.items():
-        print(f"  {name:24} {value:.3f}")
+        # Short data may hold no window of 10 N successes, and then no short-term fairness.
+        print(f"  {name:24} {'undefined' if value is None else format(value, '.3f')}")
 
     report = check(out)
     print(f"checked: {report.files} file(s), rows {report.transitions}")
