@@ -4,7 +4,7 @@ The demo takes one network size through the whole chain: logs, federated world m
 never stands alone: the shared reward is highest when one station captures the channel, so short-term fairness stands beside.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -217,8 +217,3 @@ def _claims(evaluations: Mapping[str, Evaluation]) -> list[Claim]:
 def _restore(recorded: Json) -> Evaluation:
     statistics = {name: np.array(rows) for name, rows in recorded["statistics"].items()}
     return Evaluation(**{**recorded, "statistics": statistics})
-
-
-def unmet(content: Json) -> Sequence[str]:
-    """The claims that do not hold in these results, in words."""
-    return [claim["claim"] for claim in content["claims"] if not claim["met"]]
