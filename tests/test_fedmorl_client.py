@@ -227,6 +227,7 @@ def bandit() -> Rows:
         obs=torch.cat([kind, noise[:, :1]], 1),
         actions=actions,
         rewards=GAIN * actions.float(),
+        costs=torch.zeros(rows),
         new_obs=torch.cat([kind, noise[:, 1:]], 1),
         duration=torch.ones(rows),
         terminateds=torch.zeros(rows, dtype=torch.bool),

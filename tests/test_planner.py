@@ -71,6 +71,7 @@ class OneStation:
         return Outcomes(
             prob=self.prob.expand(shape).float(),
             reward=self.reward.expand(shape).float(),
+            cost=torch.zeros(shape),
             duration=self.duration.expand(shape).float(),
             terminated=torch.zeros(shape),
             obs=torch.zeros(*shape, 1),
@@ -143,7 +144,8 @@ class Chain:
             torch.tensor(x[state], dtype=torch.float32) for x in (self.transition, self.reward, self.duration)
         )
         following = torch.eye(obs.shape[1]).expand(*prob.shape, -1)
-        return Outcomes(prob, reward, duration, torch.zeros_like(prob), following, torch.zeros_like(following))
+        nothing = torch.zeros_like(prob)
+        return Outcomes(prob, reward, nothing, duration, nothing, following, torch.zeros_like(following))
 
     def sample(self, obs: Tensor, std: Tensor, noise: Tensor) -> Tensor:
         return obs

@@ -44,6 +44,7 @@ def draw(rows: int, seed: int) -> Rows:
         obs=torch.cat([one_hot[phase], level[:, None]], 1),
         actions=actions,
         rewards=following.float() - 0.1 * level,
+        costs=torch.zeros(rows),
         new_obs=torch.cat([one_hot[following], new_level[:, None]], 1),
         duration=DURATION[following],
         terminateds=ended,
@@ -271,4 +272,4 @@ def _csma_rows(stations: int, copies: int, steps: int, station: int) -> tuple[Ro
             column.append(value)
     obs, chosen, rewards, new_obs, duration = (torch.cat(column) for column in columns)
     never, mask = torch.zeros(len(obs), dtype=torch.bool), torch.ones(len(obs), 2, dtype=torch.bool)
-    return Rows(obs, chosen, rewards, new_obs, duration, never, mask), env
+    return Rows(obs, chosen, rewards, torch.zeros_like(rewards), new_obs, duration, never, mask), env

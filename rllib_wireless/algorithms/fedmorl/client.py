@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -206,7 +207,8 @@ def _rows(data: Dataset, client: str) -> Rows:
     """A client's decisions as tensors [T, ...]."""
     columns = data.rows[client]
     taken = columns["acting"] if "acting" in columns else slice(None)
-    return Rows(*(torch.tensor(columns[name][taken]) for name in Rows._fields))
+    known = {"costs": np.zeros_like(columns["rewards"]), **columns}
+    return Rows(*(torch.tensor(known[name][taken]) for name in Rows._fields))
 
 
 def _held_out(rows: int, share: float, data: Dataset) -> int:

@@ -15,6 +15,7 @@ counted in decisions takes an idle slot for as good a use of time as a packet of
 from typing import Literal, NamedTuple
 
 import torch
+from scipy.optimize import root_scalar
 from torch import Tensor
 
 from rllib_wireless.algorithms.fedmorl.world_model import Model
@@ -30,11 +31,17 @@ class FiniteModel(NamedTuple):
 
     Attributes:
         reward: Score of each action [M, A].
+        cost: The same of costs, [M, A].
         transition: Discounted probabilities [A, M, M] of the anchors that come next.
     """
 
     reward: Tensor
+    cost: Tensor
     transition: Tensor
+
+    def priced(self, cost_weight: float) -> "FiniteModel":
+        """The process whose reward is reward - cost_weight * cost."""
+        return self._replace(reward=self.reward - cost_weight * self.cost)
 
 
 def finite_model(
@@ -44,6 +51,7 @@ def finite_model(
     *,
     gamma: float,
     rho: float,
+    rho_cost: float = 0.0,
     neighbours: int,
     generator: torch.Generator,
     samples: int = 2,
@@ -56,6 +64,7 @@ def finite_model(
         metric: What differences in each column count, [D].
         gamma: Discount per unit of duration.
         rho: Reference reward rate.
+        rho_cost: Reference cost rate.
         neighbours: Anchors that share a next observation.
         generator: Source of the noise of next observations.
         samples: Next observations drawn for each outcome.
@@ -63,7 +72,7 @@ def finite_model(
     outcomes = model.outcomes(anchors)
     m, a, _ = outcomes.prob.shape
     discount = discounts(outcomes.duration, outcomes.terminated, gamma)
-    score = outcomes.reward - rho * elapsed(outcomes.duration, discount, gamma)
+    time = elapsed(outcomes.duration, discount, gamma)
     transition = torch.zeros(m, a, m)
     for _ in range(samples):
         noise = torch.randn(outcomes.std.shape, generator=generator)
@@ -71,7 +80,11 @@ def finite_model(
         index, weight = nearest(following.flatten(0, 2), anchors, metric, neighbours)
         weight = weight * (outcomes.prob * discount / samples).reshape(-1, 1)
         transition.scatter_add_(2, index.reshape(m, a, -1), weight.reshape(m, a, -1))
-    return FiniteModel((outcomes.prob * score).sum(-1), transition.transpose(0, 1).contiguous())
+    return FiniteModel(
+        (outcomes.prob * (outcomes.reward - rho * time)).sum(-1),
+        (outcomes.prob * (outcomes.cost - rho_cost * time)).sum(-1),
+        transition.transpose(0, 1).contiguous(),
+    )
 
 
 def solve(finite: FiniteModel, data_policy: Tensor, value: PlannerValue, horizon: int | None, support: float) -> Tensor:
@@ -90,6 +103,32 @@ def solve(finite: FiniteModel, data_policy: Tensor, value: PlannerValue, horizon
         if horizon is None and (q - before).abs().max() < _TOLERANCE:
             break
     return q
+
+
+def balanced_cost_weight(
+    finite: FiniteModel, data_policy: Tensor, value: PlannerValue, horizon: int | None, support: float
+) -> float:
+    """The weight of costs at which acting and action 0 are worth the same on average over the anchors.
+
+    A policy improved at this weight redistributes when to act and leaves how often nearly as the data has it. The weight is
+    read off the model alone.
+
+    Args:
+        finite: The decision process.
+        data_policy: Action probabilities [M, A] in the data.
+        value: See `solve`.
+        horizon: See `solve`.
+        support: See `solve`.
+    """
+
+    def excess(cost_weight: float) -> float:
+        q = solve(finite.priced(cost_weight), data_policy, value, horizon, support)
+        acting = data_policy[:, 1:] / data_policy[:, 1:].sum(1, keepdim=True).clamp(min=1e-9)
+        return float(((acting * q[:, 1:]).sum(1) - q[:, 0]).mean())
+
+    # Linear in the weight where values are the data's, so that the first step of the secant method is exact.
+    scale = float(finite.reward.abs().mean() / finite.cost.abs().mean().clamp(min=1e-9))
+    return float(root_scalar(excess, x0=0.0, x1=scale, method="secant", xtol=1e-6 * scale, maxiter=30).root)
 
 
 def discounts(duration: Tensor, terminated: Tensor, gamma: float) -> Tensor:

@@ -44,9 +44,10 @@ class PolicyLearner:
         self._model, self._data, self._s, self._gamma = model, data, settings, gamma
         own = [data.of(k) for k in range(len(data.sizes))]
         self._rho = [float(rows.rewards.sum() / rows.duration.sum()) for rows in own]
+        self._rho_cost = [float(rows.costs.sum() / rows.duration.sum()) for rows in own]
         self._inputs = self._normalised(data.rows.obs)
         self._num_clients = len(data.sizes)
-        self._advantages: Tensor | None = None
+        self._plans: tuple[Tensor, list[float]] | None = None
 
     def improve(
         self,
@@ -77,12 +78,14 @@ class PolicyLearner:
             if state is not None:
                 for name, stack in (("clone", prior), ("policy", network), ("target", target)):
                     _set(stack, k, state, name)
+        if self._plans is None:
+            self._plans = self._plan(prior, plan)
+        advantages, cost_weights = self._plans
         if self._s.policy_learning == "planner":
-            if self._advantages is None:
-                self._advantages = self._plan(prior, plan)
-            terms = self._imitate(network, self._advantages, policy)
+            terms = self._imitate(network, advantages, policy)
         else:
-            terms = self._learn_q(network, target, prior, policy)
+            terms = self._learn_q(network, target, prior, cost_weights, policy)
+        terms["cost_weight"] = torch.tensor(cost_weights)
         named = {"clone": prior, "policy": network, "target": target}
         mean, std = self._model.feature_mean, self._model.feature_std
         new_states = [
@@ -139,10 +142,10 @@ class PolicyLearner:
         return self._descend(network, loss, generators, s.policy_steps)
 
     @torch.no_grad()
-    def _plan(self, clone: StackedMLP, generators: Sequence[torch.Generator]) -> Tensor:
-        """Advantage Q(o, a) - E[Q(o, a') | a' ~ data policy] of each client's logged rows, [K, T]."""
+    def _plan(self, clone: StackedMLP, generators: Sequence[torch.Generator]) -> tuple[Tensor, list[float]]:
+        """Advantage Q(o, a) - E[Q(o, a') | a' ~ data policy] of each client's logged rows, [K, T], and weights of costs."""
         s, rows = self._s, self._data.rows
-        advantages = torch.zeros(rows.actions.shape)
+        advantages, cost_weights = torch.zeros(rows.actions.shape), list[float]()
         data_policy = torch.softmax(stacked(clone, self._inputs).masked_fill(~rows.action_mask, -torch.inf), -1)
         for k, (size, generator) in enumerate(zip(self._data.sizes.tolist(), generators, strict=True)):
             chosen = torch.randperm(size, generator=generator)[: s.planner_anchors]
@@ -153,24 +156,35 @@ class PolicyLearner:
                 self._metric,
                 gamma=self._gamma,
                 rho=self._rho[k],
+                rho_cost=self._rho_cost[k],
                 neighbours=s.planner_neighbours,
                 generator=generator,
             )
-            q = planner.solve(finite, own[chosen], s.planner_value, s.planner_horizon, s.planner_support)
+            how = own[chosen], s.planner_value, s.planner_horizon, s.planner_support
+            if s.cost_weight == "balanced":
+                cost_weights.append(planner.balanced_cost_weight(finite, *how))
+            else:
+                cost_weights.append(s.cost_weight)
+            q = planner.solve(finite.priced(cost_weights[k]), *how)
             index, weight = planner.nearest(rows.obs[k, :size], anchors, self._metric, s.planner_neighbours)
             q_rows = (q[index] * weight.unsqueeze(-1)).sum(1)
             logged = q_rows.gather(1, rows.actions[k, :size, None])[:, 0]
             advantages[k, :size] = logged - (own * q_rows).sum(1)
-        return advantages
+        return advantages, cost_weights
 
     def _learn_q(
-        self, network: StackedMLP, target: StackedMLP, clone: StackedMLP, generators: Sequence[torch.Generator]
+        self,
+        network: StackedMLP,
+        target: StackedMLP,
+        clone: StackedMLP,
+        cost_weights: Sequence[float],
+        generators: Sequence[torch.Generator],
     ) -> dict[str, Tensor]:
         """Algorithm 3: roll the model out with the current policy, then conservative Q-learning on all rows."""
         s, rows = self._s, self._data.rows
         imagined = self._imagine(network, generators)
-        real = Imagined(rows.obs, rows.actions, rows.rewards, rows.new_obs, rows.duration, rows.terminateds)
-        real_terms, imagined_terms = self._td_terms(real, clone), self._td_terms(imagined.rows, clone)
+        real = Imagined(rows.obs, rows.actions, rows.rewards, rows.costs, rows.new_obs, rows.duration, rows.terminateds)
+        real_terms, imagined_terms = (self._td_terms(r, clone, cost_weights) for r in (real, imagined.rows))
         drawn = imagined.minibatches(generators, s.policy_steps, s.policy_batch_size)
 
         def td(terms: "_TdTerms", index: Tensor, cql_alpha: float) -> Loss:
@@ -212,12 +226,13 @@ class PolicyLearner:
         return Stack(clients)
 
     @torch.no_grad()
-    def _td_terms(self, rows: Imagined, clone: StackedMLP) -> "_TdTerms":
+    def _td_terms(self, rows: Imagined, clone: StackedMLP, cost_weights: Sequence[float]) -> "_TdTerms":
         """What the TD error of each row needs; rewards in units of beta."""
         inputs, new_inputs = self._normalised(rows.obs), self._normalised(rows.new_obs)
         discount = planner.discounts(rows.duration, rows.terminateds.float(), self._gamma)
-        rho = torch.tensor(self._rho)[:, None]
-        score = rows.rewards - rho * planner.elapsed(rows.duration, discount, self._gamma)
+        time = planner.elapsed(rows.duration, discount, self._gamma)
+        rho, rho_cost, weight = (torch.tensor(x)[:, None] for x in (self._rho, self._rho_cost, cost_weights))
+        score = rows.rewards - rho * time - weight * (rows.costs - rho_cost * time)
         return _TdTerms(
             inputs,
             rows.actions,

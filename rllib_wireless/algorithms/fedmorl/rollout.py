@@ -24,6 +24,7 @@ class Imagined(NamedTuple):
     obs: Tensor
     actions: Tensor
     rewards: Tensor
+    costs: Tensor
     new_obs: Tensor
     duration: Tensor
     terminateds: Tensor
@@ -59,10 +60,9 @@ def _step(model: Model, obs: Tensor, actions: Tensor, generator: torch.Generator
     taken = Outcomes(*(leaf[each, actions] for leaf in model.outcomes(obs)))
     k = _draw(taken.prob, generator)
     new_obs = model.sample(taken.obs[each, k], taken.std[each, k], torch.randn(obs.shape, generator=generator))
-    reward = (taken.prob * taken.reward).sum(
-        -1
-    )  # r(o, a) of the paper: the mean over outcomes, with less noise than one
-    return Imagined(obs, actions, reward, new_obs, taken.duration[each, k], taken.terminated[each, k] > 0.5)
+    # r(o, a) of the paper: the mean over outcomes, with less noise than one.
+    reward, cost = ((taken.prob * signal).sum(-1) for signal in (taken.reward, taken.cost))
+    return Imagined(obs, actions, reward, cost, new_obs, taken.duration[each, k], taken.terminated[each, k] > 0.5)
 
 
 def _draw(prob: Tensor, generator: torch.Generator) -> Tensor:

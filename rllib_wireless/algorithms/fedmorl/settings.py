@@ -41,6 +41,12 @@ class FedMORLSettings(Configuration):
         "time", "Discount gamma ** duration, or gamma for each decision however long it takes."
     )
 
+    cost_weight: float | Literal["balanced"] = field(
+        0.0,
+        "Policies maximise reward - cost_weight * cost. `balanced`: the weight at which, in the model, acting and action 0"
+        " are worth the same on average over a client's rows.",
+    )
+
     # Policies
     policy_learning: Literal["planner", "rollout"] = field(
         "planner", "Algorithm 2: Q-weighted imitation; or algorithm 3: conservative Q-learning on data and rollouts."

@@ -33,6 +33,10 @@ MIN_ROWS = 10
 SAMPLED_OUTCOMES = 16
 """Outcomes sampled for each action where they are too many to be summed over."""
 
+# Outputs are padded to 64 bytes: matrix products round by how their operands lie in memory, and a client's result should
+# not depend on its place in a stack.
+_ALIGNED = 16
+
 _MAX_CODES = 2**16  # numbers in a table of statistics; a larger one is not sent
 
 _LOG_STD = (
@@ -51,6 +55,7 @@ class Layout:
         low: Smallest value of each column.
         high: Largest value of each column.
         num_actions: A.
+        has_cost: Whether costs are modelled beside rewards.
     """
 
     categorical: tuple[slice, ...]
@@ -58,14 +63,15 @@ class Layout:
     low: tuple[float, ...]
     high: tuple[float, ...]
     num_actions: int
+    has_cost: bool = False
 
     @classmethod
     def of(cls, env: BatchedEnv) -> "Layout":
         """The layout of an environment's observations."""
-        return cls.from_fields(env.obs_fields, int(env.action_space.n))
+        return cls.from_fields(env.obs_fields, int(env.action_space.n), has_cost=env.has_cost)
 
     @classmethod
-    def from_fields(cls, fields: Sequence[ObsField], num_actions: int) -> "Layout":
+    def from_fields(cls, fields: Sequence[ObsField], num_actions: int, *, has_cost: bool = False) -> "Layout":
         """The layout of these fields."""
         slices = field_slices(tuple(fields))
         return cls(
@@ -76,7 +82,18 @@ class Layout:
             low=tuple(0.0 if f.kind == "categorical" else f.low for f in fields for _ in range(f.size)),
             high=tuple(1.0 if f.kind == "categorical" else f.high for f in fields for _ in range(f.size)),
             num_actions=num_actions,
+            has_cost=has_cost,
         )
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """What the Gaussian head predicts beside the continuous fields."""
+        return ("reward", "duration", "cost") if self.has_cost else ("reward", "duration")
+
+    @property
+    def num_targets(self) -> int:
+        """Number T of values that the Gaussian head predicts."""
+        return len(self.continuous) + len(self.signals)
 
     @property
     def obs_size(self) -> int:
@@ -95,6 +112,7 @@ class Rows(NamedTuple):
     obs: Tensor  # [..., D]
     actions: Tensor  # [...]
     rewards: Tensor  # [...] undiscounted sum over the interval
+    costs: Tensor  # [...] the same of costs; zero where there are none
     new_obs: Tensor  # [..., D]
     duration: Tensor  # [...]
     terminateds: Tensor  # [...] bool
@@ -115,6 +133,7 @@ class Outcomes(NamedTuple):
 
     prob: Tensor
     reward: Tensor  # undiscounted sum over the interval, credited at its start
+    cost: Tensor  # the same of costs; zero where there are none
     duration: Tensor
     terminated: Tensor  # 1 where no decision follows, else 0
     obs: Tensor  # [..., A, K, D] mean
@@ -199,7 +218,7 @@ class WorldModel(nn.Module):
         self.classes = _classes(layout, statistics)
         inputs = layout.obs_size + layout.num_actions
         choices = sum(layout.sizes) if self.classes is None else len(self.classes)
-        targets = len(layout.continuous) + 2
+        targets = -(-layout.num_targets // _ALIGNED) * _ALIGNED
         self.outcome_net = StackedMLP(num_clients, (inputs, *hiddens, choices), generator)
         self.effect_net = StackedMLP(num_clients, (inputs + choices, *hiddens, 2 * targets), generator)
         self.affine = StackedMLP(
@@ -227,7 +246,8 @@ class WorldModel(nn.Module):
         cross = change @ (cross - gram[:, :, :1] * self.target_mean.double()) * inverse
         solution = torch.linalg.solve(change @ gram @ change.T + torch.eye(len(change)), cross)
         with torch.no_grad():
-            self.affine.weights[0].copy_(solution.flatten(0, 1).float())
+            self.affine.weights[0].zero_()
+            self.affine.weights[0][..., : self.layout.num_targets] = solution.flatten(0, 1).float()
             self.affine.biases[0].zero_()
 
     def weights(self, client: int = 0) -> Weights:
@@ -246,7 +266,7 @@ class WorldModel(nn.Module):
         Continuous targets count in units of their standard deviation over the data, so terms compare across fields.
         """
         outcome, error, log_std = self._residuals(rows)
-        return _terms(outcome, 0.5 * error.square() * torch.exp(-2 * log_std) + log_std + 0.5 * np.log(2 * np.pi))
+        return self._terms(outcome, 0.5 * error.square() * torch.exp(-2 * log_std) + log_std + 0.5 * np.log(2 * np.pi))
 
     def loss(self, rows: Rows) -> dict[str, Tensor]:
         """What training minimises; its optimum is that of the likelihood, its terms are named alike, [K].
@@ -257,7 +277,13 @@ class WorldModel(nn.Module):
         """
         outcome, error, log_std = self._residuals(rows)
         spread = 0.5 * error.detach().square() * torch.exp(-2 * log_std) + log_std
-        return _terms(outcome, 0.5 * error.square() + spread)
+        return self._terms(outcome, 0.5 * error.square() + spread)
+
+    def _terms(self, outcome: Tensor, gaussian: Tensor) -> dict[str, Tensor]:
+        """Means over rows, [K] each, given the outcome's term [K, B] and those of the targets [K, B, T]."""
+        number = len(self.layout.continuous)
+        terms = {"outcome": outcome.mean(1), "continuous": gaussian[..., :number].sum(-1).mean(1)}
+        return terms | {name: gaussian[..., number + i].mean(1) for i, name in enumerate(self.layout.signals)}
 
     @torch.no_grad()
     def outcomes(self, obs: Tensor) -> Outcomes:
@@ -272,11 +298,13 @@ class WorldModel(nn.Module):
         mean, log_std = self._effect(given[None], self._code(parts).flatten(0, 1)[None])
         value = (mean * self.target_std + self.target_mean).reshape(rows, actions, k, -1)
         std = (log_std.exp() * self.target_std).reshape(rows, actions, k, -1)
+        signals = dict(zip(self.layout.signals, value[..., len(self.layout.continuous) :].unbind(-1), strict=True))
         new_obs, spread = self._assemble(every, one_hot.reshape(rows, actions, k, -1), value, std)
         return Outcomes(
             prob=prob.reshape(rows, actions, k),
-            reward=value[..., -2],
-            duration=value[..., -1].clamp(min=0.0),
+            reward=signals["reward"],
+            cost=signals.get("cost", torch.zeros_like(signals["reward"])),
+            duration=signals["duration"].clamp(min=0.0),
             terminated=parts[..., -1].float().reshape(rows, actions, k),
             obs=new_obs,
             std=spread,
@@ -301,7 +329,7 @@ class WorldModel(nn.Module):
         return (parts.unsqueeze(-2) == self.classes).all(-1).float()
 
     def _effect(self, inputs: Tensor, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation of the normalised targets, given outcomes; [K, B, C + 2] each.
+        """Mean and log standard deviation of the normalised targets, given outcomes; [K, B, T] each.
 
         The mean is affine in the continuous fields with coefficients of each outcome's and action's own (a reset, a step, a
         price), plus what a network adds.
@@ -310,11 +338,13 @@ class WorldModel(nn.Module):
         pair = (code.unsqueeze(-1) * action.unsqueeze(-2)).flatten(-2)
         per_pair = pair.unsqueeze(-1) * torch.cat([torch.ones_like(x[..., :1]), x], dim=-1).unsqueeze(-2)
         more, log_std = stacked(self.effect_net, torch.cat([inputs, code], dim=-1)).chunk(2, dim=-1)
+        mean = stacked(self.affine, per_pair.flatten(-2)) + more
         low, high = _LOG_STD
-        return stacked(self.affine, per_pair.flatten(-2)) + more, low + (high - low) * torch.sigmoid(log_std)
+        used = self.layout.num_targets
+        return mean[..., :used], low + (high - low) * torch.sigmoid(log_std[..., :used])
 
     def _residuals(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """Cross-entropy of the outcomes [K, B]; errors of the means and log deviations, normalised, [K, B, C + 2] each."""
+        """Cross-entropy of the outcomes [K, B]; errors of the means and log deviations, normalised, [K, B, T] each."""
         inputs = self._inputs(rows.obs, rows.actions)
         parts = outcome_parts(rows.new_obs, rows.terminateds, self.layout)
         mean, log_std = self._effect(inputs, self._code(parts))
@@ -348,16 +378,16 @@ class WorldModel(nn.Module):
             new_obs[..., s] = one_hot[..., start : start + width]
             start += width
         continuous = list(self.layout.continuous)
-        new_obs[..., continuous] += value[..., :-2]
-        spread[..., continuous] = std[..., :-2]
+        new_obs[..., continuous] += value[..., : len(continuous)]
+        spread[..., continuous] = std[..., : len(continuous)]
         return torch.clamp(new_obs, self._low, self._high), spread
 
 
 def stacked(network: StackedMLP, x: Tensor) -> Tensor:
     """Apply K clients' networks to inputs [K, B, D], giving [K, B, A].
 
-    Gradients enter in the same memory order: sums over rows then run alike whatever K is, and a client's result is the same
-    to the last bit whoever shares the process.
+    Results and gradients are laid out alike whatever K is: sums over rows and vectorised functions then run alike, and a
+    client's result is the same to the last bit whoever shares the process.
     """
     out: Tensor = network(x.transpose(0, 1)).transpose(0, 1)
     if out.requires_grad:
@@ -374,20 +404,11 @@ def normalise(obs: Tensor, layout: Layout, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def _targets(rows: Rows, layout: Layout) -> Tensor:
-    """What the Gaussian head predicts: change of the continuous fields, reward, duration, [..., C + 2]."""
+    """What the Gaussian head predicts: change of the continuous fields, then the signals, [..., T]."""
     continuous = list(layout.continuous)
     change = rows.new_obs[..., continuous] - rows.obs[..., continuous]
-    return torch.cat([change, rows.rewards.unsqueeze(-1), rows.duration.unsqueeze(-1)], dim=-1)
-
-
-def _terms(outcome: Tensor, gaussian: Tensor) -> dict[str, Tensor]:
-    """Means over rows, [K] each, given the outcome's term [K, B] and those of the targets [K, B, C + 2]."""
-    return {
-        "outcome": outcome.mean(1),
-        "continuous": gaussian[..., :-2].sum(-1).mean(1),
-        "reward": gaussian[..., -2].mean(1),
-        "duration": gaussian[..., -1].mean(1),
-    }
+    signals = {"reward": rows.rewards, "duration": rows.duration, "cost": rows.costs}
+    return torch.cat([change, torch.stack([signals[name] for name in layout.signals], dim=-1)], dim=-1)
 
 
 def _classes(layout: Layout, statistics: Statistics) -> Tensor | None:

@@ -143,8 +143,8 @@ def begin(p: Params, m: Channel, copies: Ints) -> None:
 
 
 @jit
-def advance(p: Params, m: Channel, actions: Ints, reward: Singles, duration: Singles) -> None:
-    """Execute actions [B, N], go on to each copy's next decision (or slot); fills reward [B, N] and duration [B]."""
+def advance(p: Params, m: Channel, actions: Ints, reward: Singles, cost: Singles, duration: Singles) -> None:
+    """Execute actions [B, N], go on to each copy's next decision (or slot); fills reward, cost [B, N] and duration [B]."""
     for b in range(actions.shape[0]):
         c = m.copies[b]
         start = c[TIME]
@@ -152,6 +152,7 @@ def advance(p: Params, m: Channel, actions: Ints, reward: Singles, duration: Sin
         c[IDLE_SLOTS] = 0
         for i in range(actions.shape[1]):
             reward[b, i] = 0.0
+            cost[b, i] = 0.0
         senders = _start_sending(m, b, actions[b])
         if c[PHASE] == DECIDE:
             m.counts[b, DECISIONS] += 1
@@ -160,12 +161,12 @@ def advance(p: Params, m: Channel, actions: Ints, reward: Singles, duration: Sin
                 c[SENT_AT] = start
                 c[REMAINING] = p.packet_slots if senders == 1 else p.collision_slots
             else:
-                _elapse(p, m, b, 1, reward[b])
+                _elapse(p, m, b, 1, cost[b])
                 c[IDLE_SLOTS] = 1
                 _hear(p, m, b, IDLE, 1)
         while c[PHASE] != DECIDE:
             slots = 1 if p.slot_steps else c[REMAINING]
-            _elapse(p, m, b, slots, reward[b])
+            _elapse(p, m, b, slots, cost[b])
             c[REMAINING] -= slots
             if c[PHASE] == TRANSMIT:
                 if c[REMAINING] == 0:
@@ -180,6 +181,7 @@ def advance(p: Params, m: Channel, actions: Ints, reward: Singles, duration: Sin
         duration[b] = c[TIME] - start
         m.counts[b, SLOTS] += c[TIME] - start
         for i in range(actions.shape[1]):
+            reward[b, i] -= p.alpha * cost[b, i]
             m.station_counts[b, REWARD, i] += reward[b, i]
 
 
@@ -302,26 +304,26 @@ def _start_sending(m: Channel, b: int, actions: Ints) -> int:
 
 
 @jit_inline
-def _elapse(p: Params, m: Channel, b: int, slots: int, reward: Singles) -> None:
-    """Let time pass: the delay penalty of eq. (3) accrues in every slot, packets arrive."""
+def _elapse(p: Params, m: Channel, b: int, slots: int, cost: Singles) -> None:
+    """Let time pass: the delay cost, -r_local of eq. (3), accrues in every slot, packets arrive."""
     st = m.stations[b]
     n, capacity = m.arrived.shape[1:]
     now = m.copies[b, TIME]
-    price = p.alpha / capacity
+    per_packet = 1.0 / capacity
     mean = now - _sum(st[LAST_SUCCESS]) / n
     reciprocal = _reciprocal_sum(mean, slots) / n if p.global_d2lt else 0.0
     own = (slots - 1 if mean == 0.0 and slots > 0 else slots) / n
     for i in range(n):
-        if p.alpha > 0.0 and st[QUEUE, i] > 0:
+        if st[QUEUE, i] > 0:
             if p.global_d2lt:  # _waited() with what all stations have in common taken out of the loop
                 waited = own + (now - st[LAST_SUCCESS, i] - mean) * reciprocal
             else:
                 waited = _waited(p, st[LAST_SUCCESS], i, now, slots)
-            reward[i] -= price * waited * st[QUEUE, i]
+            cost[i] += per_packet * waited * st[QUEUE, i]
         while not p.saturated and m.next_arrival[b, i] <= now + slots:
             slot = max(np.int64(np.ceil(m.next_arrival[b, i])), now)
-            if _arrive(p, m, b, i) and p.alpha > 0.0:
-                reward[i] -= price * _waited(p, st[LAST_SUCCESS], i, slot, now + slots - slot)
+            if _arrive(p, m, b, i):
+                cost[i] += per_packet * _waited(p, st[LAST_SUCCESS], i, slot, now + slots - slot)
     m.copies[b, TIME] += slots
 
 

@@ -33,13 +33,15 @@ _MAX_STAGE = 16  # what local_state() divides the backoff stage by
 class ChannelAccess(BatchedEnv):
     """B copies of N stations on one channel; action 0 defers, 1 transmits.
 
-    Time is in slots of 9 us. The reward is eq. (3) of the paper: +1 for all at the end of a successful transmission, -1 at
-    the end of a collision, less alpha * (delay share) * (queue share) in every slot of the step.
+    Time is in slots of 9 us. The cost is (delay share) * (queue share), summed over the slots of the step. The reward is
+    eq. (3) of the paper: +1 for all at the end of a successful transmission, -1 at the end of a collision, less
+    alpha * cost. Data hold both, so that another alpha can be had without new data.
     """
 
     name = "channel_access"
     duration_unit = "slots"
     gamma = 0.999
+    has_cost = True
 
     config: ChannelAccessConfig
 
@@ -57,7 +59,7 @@ class ChannelAccess(BatchedEnv):
         self._acting = np.zeros((b, n), np.bool_)
         self._reward = np.zeros((b, n), np.float32)
         self._duration = np.zeros(b, np.float32)
-        self._no_cost = np.zeros((b, n), np.float32)
+        self._cost = np.zeros((b, n), np.float32)
         self._never = np.zeros(b, np.bool_)
 
     @property
@@ -88,7 +90,7 @@ class ChannelAccess(BatchedEnv):
     def reset(self, seed: int = 0) -> EnvStep:
         self._params = _params(self.config, seed)
         self._channel.stations[:, channel.DRAWS] = 0
-        self._reward[:] = 0.0
+        self._reward[:] = self._cost[:] = 0.0
         self._duration[:] = 0.0
         channel.begin(self._params, self._channel, np.arange(self.num_envs))
         return self._step(self._never, None)
@@ -97,7 +99,7 @@ class ChannelAccess(BatchedEnv):
         chosen = np.ascontiguousarray(actions, np.int64)
         if self.strict:
             self._refuse_illegal(chosen)
-        channel.advance(self._params, self._channel, chosen, self._reward, self._duration)
+        channel.advance(self._params, self._channel, chosen, self._reward, self._cost, self._duration)
         truncated, final = self._never, None
         if self.config.episode_slots is not None:
             copies = self._channel.copies
@@ -135,7 +137,7 @@ class ChannelAccess(BatchedEnv):
             action_mask=self._mask,
             acting=self._acting,
             reward=self._reward,
-            cost=self._no_cost,
+            cost=self._cost,
             terminated=self._never,
             truncated=truncated,
             duration=self._duration,
