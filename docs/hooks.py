@@ -7,13 +7,17 @@ A comment `<!-- table: KIND ARGUMENTS -->` in a page becomes a table:
     algorithms                                                    all algorithms and what they need
     csv environments/channel_access.csv num_stations=2,8          rows of a file, less columns that are empty
     comparison | claims | experiment results/NAME/results.json    what `rllib-wireless reproduce` wrote
+    claims results/NAME/results.json ^study-                      only the claims whose id this regular expression finds
+    by_size results/NAME/results.json plan                        a policy's claims, a row for each number of stations
+    study results/NAME/results.json mixture                       the arms of a study
+    variants results/NAME/results.json                            settings of the learned policies
 """
 
 import csv
 import importlib
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,19 +101,55 @@ def comparison(path: str) -> str:
     )
 
 
-def claims(path: str) -> str:
+def claims(path: str, pattern: str = "") -> str:
     """What a results file says of the paper's claims."""
     rows = [
         (c["claim"], c["paper"], f"{_number(c['measured'])} ({_interval(c['interval'])})", "yes" if c["met"] else "no")
         for c in read_json(DOCS / path)["claims"]
+        if re.search(pattern, c["id"])
     ]
     return table(("claim", "in the paper", "difference (95 %)", "met"), rows)
+
+
+def by_size(path: str, policy: str) -> str:
+    """The differences that a policy's claims are about, a row for each number of stations; what is not met is bold."""
+    found: dict[str, dict[str, str]] = {}
+    for c in read_json(DOCS / path)["claims"]:
+        if match := re.fullmatch(rf"{policy}-(\w+)-(\w+)-(\d+)", c["id"]):
+            shown = f"{_number(c['measured'])} ({_interval(c['interval'])})"
+            column = f"{match[2]} - {match[1]}".replace("_", " ")
+            found.setdefault(match[3], {})[column] = shown if c["met"] else f"**{shown}**"
+    columns = list(dict.fromkeys(name for row in found.values() for name in row))
+    return table(("N", *columns), [(n, *(row.get(name, "") for name in columns)) for n, row in found.items()])
+
+
+def study(path: str, name: str) -> str:
+    """The arms of a study: what they are, and their metrics with 95 % intervals over training seeds."""
+    rows = read_json(DOCS / path)["studies"].get(name, [])
+    if not rows:
+        return "Not run yet."
+    metrics = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
+    return table(
+        (*rows[0]["arm"], *(metric.replace("_", " ") for metric in metrics)),
+        [(*row["arm"].values(), *(_estimate(row["metrics"].get(metric)) for metric in metrics)) for row in rows],
+    )
+
+
+def variants(path: str) -> str:
+    """The settings of the learned policies that differ from the defaults."""
+    found = read_json(DOCS / path)["settings"]["variants"].values()
+    rows = [
+        (v["label"], ", ".join(_code(f"{k}={x}") for k, x in (v["settings"] | v["env_config"]).items())) for v in found
+    ]
+    return table(("policy", "settings"), rows)
 
 
 def experiment(path: str) -> str:
     """What a results file was computed with, and how long it took."""
     content = read_json(DOCS / path)
     settings = {name: value for name, value in content["settings"].items() if not isinstance(value, dict)}
+    if cells := content.get("cells"):
+        settings["cells"] = f"{cells['done']} of {cells['of']}"
     rows = [(_code(name), value) for name, value in (settings | content["versions"]).items()]
     return table(("", ""), [*rows, ("seconds, all parts together", round(sum(content["seconds"].values())))])
 
@@ -124,6 +164,9 @@ TABLES: dict[str, Callable[..., str]] = {
     "comparison": comparison,
     "claims": claims,
     "experiment": experiment,
+    "by_size": by_size,
+    "study": study,
+    "variants": variants,
 }
 
 
@@ -139,6 +182,13 @@ def _cell(value: object) -> str:
 
 def _code(text: str) -> str:
     return f"`{text}`"
+
+
+def _estimate(metric: Mapping[str, Any] | None) -> str:
+    """A mean and its interval; a single seed has none."""
+    if metric is None:
+        return ""
+    return _number(metric["mean"]) + (f" ({_interval(metric['ci95'])})" if metric["n"] > 1 else "")
 
 
 def _interval(bounds: Sequence[float | None]) -> str:

@@ -1,6 +1,7 @@
 """The command line. Every command is a few lines around one public function, imported when the command runs."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -294,9 +295,12 @@ def evaluate(
 def reproduce(
     paper: Annotated[Literal["fedmorl"], typer.Argument(help="Which paper.")],
     out: Out,
-    scale: Annotated[Literal["demo"], typer.Option(help="How much to compute.")] = "demo",
+    scale: Annotated[Literal["demo", "paper"], typer.Option(help="How much to compute.")] = "demo",
     only: Annotated[str | None, typer.Option(metavar="CELL", help="Only cells whose name begins so.")] = None,
-    plot_only: Annotated[bool, typer.Option(help="Draw the figure again from results.json.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes of --scale paper; the number of CPUs if not given.", min=1)
+    ] = None,
+    plot_only: Annotated[bool, typer.Option(help="Draw the figures again from results.json.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run a paper's experiment, or what is missing of it, and compare."""
@@ -310,7 +314,15 @@ def reproduce(
             if share is not None:
                 bars[cell](share)
 
-        content = module.reproduce(out, progress, scale=scale, only=only, plot_only=plot_only)
+        content = module.reproduce(
+            out,
+            progress,
+            output.note,
+            scale=scale,
+            only=only,
+            workers=workers or os.cpu_count() or 1,
+            plot_only=plot_only,
+        )
         output.result(content, *tables.paper(module, content, out))
 
 

@@ -56,12 +56,14 @@ def metrics(title: str, content: dict[str, Any]) -> Table:
 
 def paper(module: Any, content: dict[str, Any], out: Path) -> list[Table | str]:
     """The comparison and the claims, or where cells are missing, which ones there are."""
-    if "policies" not in content:
+    if "claims" not in content:
         return [f"{out}: {', '.join(content)} done; run without --only for the rest"]
     rows = module.table(content)
-    names = [name for name in rows[0] if name != "policy"]
+    names = [name for row in rows[:1] for name in row if name != "policy"]
     cells = [[row["policy"], *(row[name]["mean"] for name in names)] for row in rows]
-    claims = [(c["claim"], c["measured"], *c["interval"], "yes" if c["met"] else "NO") for c in content["claims"]]
+    claims = [
+        (c["claim"], c["measured"], *c["interval"], "yes" if c["met"] else "NO") for c in module.main_claims(content)
+    ]
     return [
         table(f"{content['paper']}, {content['scale']}", ("policy", *names), cells),
         table("Claims", ("claim", "difference", "95 % from", "to", "met"), claims),

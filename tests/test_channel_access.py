@@ -352,6 +352,6 @@ def test_rates_must_be_one_per_station_and_not_all_zero() -> None:
 
 
 def test_the_delay_penalty_weighs_alike_for_any_number_of_stations_unless_told() -> None:
-    assert ChannelAccessConfig(num_stations=8).delay_weight == pytest.approx(0.01)
-    assert ChannelAccessConfig(num_stations=2).delay_weight == pytest.approx(0.0025)
+    assert ChannelAccessConfig(num_stations=8).delay_weight == pytest.approx(0.02)
+    assert ChannelAccessConfig(num_stations=2).delay_weight == pytest.approx(0.005)
     assert ChannelAccessConfig(num_stations=2, alpha=0.05).delay_weight == 0.05

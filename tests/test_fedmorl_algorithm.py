@@ -4,7 +4,7 @@ import os
 import pickle
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +13,12 @@ import pytest
 from test_faults import content, killed_and_resumed
 
 from rllib_wireless.algorithms.fedmorl import federation
+from rllib_wireless.algorithms.fedmorl.aggregation import aggregate
 from rllib_wireless.algorithms.fedmorl.client import ClientUpdate
-from rllib_wireless.algorithms.fedmorl.federation import ClientHost, aggregate
+from rllib_wireless.algorithms.fedmorl.federation import ClientHost
 from rllib_wireless.algorithms.fedmorl.fedmorl import FedMORL, FedMORLConfig
-from rllib_wireless.algorithms.fedmorl.world_model import Statistics, Weights
+from rllib_wireless.algorithms.fedmorl.statistics import Statistics
+from rllib_wireless.algorithms.fedmorl.world_model import Weights
 from rllib_wireless.algorithms.training import _row, train
 from rllib_wireless.data.collect import Behaviour, collect
 from rllib_wireless.errors import DataError
@@ -159,8 +161,10 @@ class Overheard(ClientHost):
     def statistics(self) -> dict[str, Statistics]:
         return self._kept("statistics", super().statistics())
 
-    def train_model(self, weights: Weights, statistics: Statistics, round: int) -> dict[str, ClientUpdate]:
-        return self._kept("train_model", super().train_model(weights, statistics, round))
+    def train_model(
+        self, weights: Weights, statistics: Statistics, round: int, clients: Sequence[str] | None = None
+    ) -> dict[str, ClientUpdate]:
+        return self._kept("train_model", super().train_model(weights, statistics, round, clients))
 
     def improve_policies(self, weights: Weights, statistics: Statistics, iteration: int) -> dict[str, dict[str, float]]:
         return self._kept("improve_policies", super().improve_policies(weights, statistics, iteration))
@@ -225,7 +229,8 @@ def test_the_checkpoint_holds_the_global_model_and_no_policy(config: FedMORLConf
     while not algo.finished:
         algo.train()
     own = algo.get_state()["fedmorl"]
-    assert set(own) == {"phase", "round", "policy_iteration", "weights", "statistics", "losses", "client_state_dir"}
+    models = {"weights", "statistics", "losses"}
+    assert set(own) == {*models, "phase", "round", "policy_iteration", "failed", "rounds_of", "client_state_dir"}
     assert_equal(own["weights"], algo.weights)
     assert sorted(p.name for p in (tmp_path / "clients").iterdir()) == ["station_0", "station_1", "station_2"]
     algo.stop()
@@ -259,9 +264,11 @@ def test_results_do_not_depend_on_the_number_of_actors(
 class Mortal(ClientHost):
     """A host in which station_1 dies once, at the start of the round or iteration that a file names."""
 
-    def train_model(self, weights: Weights, statistics: Statistics, round: int) -> dict[str, ClientUpdate]:
+    def train_model(
+        self, weights: Weights, statistics: Statistics, round: int, clients: Sequence[str] | None = None
+    ) -> dict[str, ClientUpdate]:
         self._maybe_die(f"round {round}")
-        return super().train_model(weights, statistics, round)
+        return super().train_model(weights, statistics, round, clients)
 
     def improve_policies(self, weights: Weights, statistics: Statistics, iteration: int) -> dict[str, dict[str, float]]:
         self._maybe_die(f"iteration {iteration}")

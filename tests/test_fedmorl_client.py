@@ -1,5 +1,6 @@
 """FedMORL's clients: what they send, what they keep, and that both ways of policy learning end where they should."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,13 @@ import torch
 from scipy.optimize import fsolve
 
 from rllib_wireless.algorithms.fedmorl.client import ClientGroup, ClientUpdate
+from rllib_wireless.algorithms.fedmorl.layout import Layout, Rows
+from rllib_wireless.algorithms.fedmorl.planner import lead
 from rllib_wireless.algorithms.fedmorl.policy_learning import PolicyLearner
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.stack import Stack
-from rllib_wireless.algorithms.fedmorl.world_model import (
-    Layout,
-    Rows,
-    Statistics,
-    Weights,
-    WorldModel,
-    client_statistics,
-    merge_statistics,
-)
+from rllib_wireless.algorithms.fedmorl.statistics import Statistics, client_statistics, merge_statistics
+from rllib_wireless.algorithms.fedmorl.world_model import Weights, WorldModel
 from rllib_wireless.data.collect import Behaviour, collect
 from rllib_wireless.data.store import client_folders
 from rllib_wireless.envs import ObsField
@@ -235,7 +231,7 @@ def bandit() -> Rows:
     )
 
 
-def learned_log_odds(bandit: Rows, iterations: int, **settings: Any) -> float:
+def learned_log_odds(bandit: Rows, iterations: int, layout: Layout = LAYOUT, **settings: Any) -> float:
     """log pi(1) / pi(0) of the policy that is learned from the bandit."""
     big = {
         "policy_hiddens": (16,),
@@ -243,17 +239,19 @@ def learned_log_odds(bandit: Rows, iterations: int, **settings: Any) -> float:
         "clone_steps": 400,
         "planner_anchors": 128,
         "policy_batch_size": 256,
+        "planner_shift": None,
+        "rollout_shift": None,
     }
     parsed = FedMORLSettings.parse({**big, **settings})
     # Given outcome and action the reward is constant: the sums alone make the model exact.
-    model = WorldModel(LAYOUT, client_statistics(bandit, LAYOUT), (8,), generator=torch.Generator().manual_seed(0))
+    model = WorldModel(layout, client_statistics(bandit, layout), (8,), generator=torch.Generator().manual_seed(0))
     learner = PolicyLearner(model, Stack([bandit]), parsed, gamma=1e-6)
     states: list[Any] = [None]
     for iteration in range(iterations):
         generators = [[torch.Generator().manual_seed(seed)] for seed in (1, 2, 3 + iteration)]
         states, _ = learner.improve(states, *generators)
     obs = torch.tensor([[1.0, 0.0, 0.1], [1.0, 0.0, 0.5], [1.0, 0.0, 0.9]])
-    logits = PolicyLearner.policy(states[0], "bandit", LAYOUT).logits(obs[:, None].numpy())
+    logits = PolicyLearner.policy(states[0], "bandit", layout).logits(obs[:, None].numpy())
     return float((logits[:, 0, 1] - logits[:, 0, 0]).mean())
 
 
@@ -292,3 +290,27 @@ def test_rollouts_learn_the_mean_of_a_noisy_reward_and_not_its_median(bandit: Ro
     mean = float(noisy.rewards[noisy.actions == 1].mean())
     found = learned_log_odds(noisy, iterations=4, policy_learning="rollout", beta=0.2, cql_alpha=0.0)
     assert found - data_log_odds(noisy) == pytest.approx(mean / 0.2, abs=0.25)  # the median would give 5
+
+
+@pytest.mark.parametrize("shift", [-1.0, 0.0, 0.5])
+@pytest.mark.parametrize("kind", ["planner", "rollout"])
+def test_a_price_of_acting_holds_the_mean_change_of_the_odds(bandit: Rows, kind: str, shift: float) -> None:
+    """Whatever acting gains: with one advantage everywhere the mean change is the change."""
+    found = learned_log_odds(bandit, iterations=3, policy_learning=kind, **{f"{kind}_shift": shift})
+    assert found - data_log_odds(bandit) == pytest.approx(shift, abs=0.15)
+
+
+@pytest.mark.parametrize("kind", ["planner", "rollout"])
+def test_costs_count_with_their_weight(bandit: Rows, kind: str) -> None:
+    layout = dataclasses.replace(LAYOUT, has_cost=True)
+    costly = bandit._replace(costs=0.2 * bandit.actions.float())
+    found = learned_log_odds(
+        costly, iterations=4, layout=layout, policy_learning=kind, cost_weight=0.5, cql_alpha=0.0, beta=0.3
+    )
+    assert found - data_log_odds(bandit) == pytest.approx((GAIN - 0.5 * 0.2) / 0.3, abs=0.15)
+
+
+def test_the_lead_of_acting_is_the_mean_over_rows_that_leave_a_choice() -> None:
+    q = torch.tensor([[0.0, 1.0, 3.0], [1.0, 0.0, 9.0], [5.0, 0.0, 0.0]])
+    data_policy = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
+    assert lead(q, data_policy) == pytest.approx(((1 + 3) / 2 - 0 + (0 - 1)) / 2)

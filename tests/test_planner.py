@@ -10,8 +10,8 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from rllib_wireless.algorithms.fedmorl.layout import Outcomes
 from rllib_wireless.algorithms.fedmorl.planner import FiniteModel, elapsed, finite_model, nearest, solve, state_value
-from rllib_wireless.algorithms.fedmorl.world_model import Outcomes
 
 BUSY = 124  # slots of a packet with DIFS
 CW_MIN, STAGES = 7, 7  # CSMA/CA 7/1023

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_wireless.algorithms.fedmorl.world_model import (
-    MIN_ROWS,
-    SAMPLED_OUTCOMES,
-    Layout,
-    Rows,
-    WorldModel,
-    client_statistics,
-    merge_statistics,
-)
+from rllib_wireless.algorithms.fedmorl.layout import Layout, Rows
+from rllib_wireless.algorithms.fedmorl.statistics import MIN_ROWS, client_statistics, merge_statistics
+from rllib_wireless.algorithms.fedmorl.world_model import SAMPLED_OUTCOMES, WorldModel
 from rllib_wireless.envs import BatchedEnv, ObsField, StepRandom, make_env, make_policy
 
 HIDDENS = (32, 32)

@@ -12,7 +12,7 @@ import orjson
 
 from rllib_wireless.errors import UserError
 
-NAMES = ("simulator", "env_runner", "learner", "data")
+NAMES = ("simulator", "env_runner", "learner", "data", "federation")
 """Modules of this package, each with `run(quick) -> [{name, value, unit, target, peer}]`."""
 
 
@@ -53,6 +53,21 @@ def run(
     }
     (out / "results.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
     return content
+
+
+def cpu_of_all() -> float:
+    """CPU seconds of this process, its descendants, and those of them that have ended."""
+    import ray  # noqa: F401  # which brings psutil
+    import psutil  # type: ignore[import-untyped]  # isort: skip
+
+    total = 0.0
+    for process in (me := psutil.Process(), *me.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def _cpu() -> str:

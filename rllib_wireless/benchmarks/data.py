@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rllib_wireless.benchmarks import cpu_of_all
 from rllib_wireless.data import Behaviour, collect, load_dataset
 from rllib_wireless.data.format import COLUMNS, STATE, STATE_COLUMNS, Columns
 
@@ -154,22 +155,8 @@ def _read_with_ray(file: Path) -> float:
 
     try:
         read()  # starts the workers
-        start = _cpu_of_all()
+        start = cpu_of_all()
         read()
-        return _cpu_of_all() - start
+        return cpu_of_all() - start
     finally:
         ray.shutdown()
-
-
-def _cpu_of_all() -> float:
-    """CPU seconds of this process, its descendants, and those of them that have ended."""
-    import psutil  # type: ignore[import-untyped]  # comes with Ray
-
-    total = 0.0
-    for process in (me := psutil.Process(), *me.children(recursive=True)):
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system + times.children_user + times.children_system
-    return total

@@ -12,7 +12,7 @@ from rllib_wireless.data.importer import ImportMapping, import_data
 from rllib_wireless.data.info import info
 from rllib_wireless.data.reader import DataWarning
 from rllib_wireless.data.recorder import Recorder
-from rllib_wireless.data.store import Dataset, client_folders, load_dataset
+from rllib_wireless.data.store import Dataset, cell_folders, client_folders, load_dataset
 
 __all__ = [
     "Behaviour",
@@ -24,6 +24,7 @@ __all__ = [
     "ImportMapping",
     "Recorder",
     "check",
+    "cell_folders",
     "check_environment",
     "client_folders",
     "collect",

@@ -143,6 +143,23 @@ def client_folders(path: Path | str) -> dict[str, Path]:
     return {agent: clients[agent] for agent in sorted(clients, key=lambda a: order.index(a) if a in order else -1)}
 
 
+def cell_folders(path: Path | str) -> dict[str, dict[str, Path]]:
+    """The clients' folders of each cell in a folder of data sets that were collected with `--split agents`, by cell.
+
+    A folder that is such a data set itself is one cell without a name.
+
+    Raises:
+        DataError: As `client_folders`, for any cell.
+    """
+    folder = Path(path)
+    if not folder.is_dir() or (folder / CARD).exists():
+        return {"": client_folders(folder)}
+    children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    if not any((child / CARD).exists() and read_card(child).kind == "clients" for child in children):
+        return {"": client_folders(folder)}
+    return {child.name: client_folders(child) for child in children}
+
+
 def _fits(content: Content, card: Card) -> bool:
     """Whether what the cache gave is what the card says, which only a damaged entry is not."""
     if content.rows.keys() != card.agents.keys() or (content.state is None) != (card.state_size is None):

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from rllib_wireless.errors import UserError
-from rllib_wireless.policies.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from rllib_wireless.policies.evaluation import Evaluation  # brings torch along
 
 Json = dict[str, Any]
 Progress = Callable[[str, float], None]
@@ -25,10 +27,12 @@ class Cell:
     Args:
         name: Name of its file in `cells/`, without `.json`.
         run: Computes it, given the output folder and where to report progress.
+        cost: How long it takes beside the others; the estimate of the time that is left comes from it.
     """
 
     name: str
     run: Callable[[Path, Progress], Json]
+    cost: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,19 +71,44 @@ def run_cells(cells: Sequence[Cell], out: Path, progress: Progress, only: str | 
     Raises:
         UserError: Where no cell's name begins with `only`.
     """
+    for cell in choose(cells, only):
+        run_cell(cell, out, progress)
+        progress(cell.name, 1.0)
+    return finished(cells, out)
+
+
+def choose(cells: Sequence[Cell], only: str | None) -> list[Cell]:
+    """The cells whose name begins with `only`.
+
+    Raises:
+        UserError: Where there is none.
+    """
     chosen = [cell for cell in cells if only is None or cell.name.startswith(only)]
     if not chosen:
-        raise UserError(f"there is no cell {only!r}; cells are {', '.join(cell.name for cell in cells)}")
-    folder = out / "cells"
-    folder.mkdir(parents=True, exist_ok=True)
-    for cell in chosen:
-        path = folder / f"{cell.name}.json"
-        if not path.exists():
-            begin = time.perf_counter()
-            result = cell.run(out, progress)
-            write_json(path, {**result, "seconds": round(time.perf_counter() - begin, 1)})
-        progress(cell.name, 1.0)
-    return {cell.name: read_json(path) for cell in cells if (path := folder / f"{cell.name}.json").exists()}
+        names = [cell.name for cell in cells]
+        shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
+        raise UserError(f"there is no cell {only!r}; cells are {shown}")
+    return chosen
+
+
+def run_cell(cell: Cell, out: Path, progress: Progress) -> None:
+    """Compute a cell, unless its result is there."""
+    path = result_path(cell, out)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        begin = time.perf_counter()
+        result = cell.run(out, progress)
+        write_json(path, {**result, "seconds": round(time.perf_counter() - begin, 1)})
+
+
+def result_path(cell: Cell, out: Path) -> Path:
+    """Where a cell's result is kept."""
+    return out / "cells" / f"{cell.name}.json"
+
+
+def finished(cells: Sequence[Cell], out: Path) -> dict[str, Json]:
+    """The results that exist by now, by the cell's name."""
+    return {cell.name: read_json(path) for cell in cells if (path := result_path(cell, out)).exists()}
 
 
 def write_results(
@@ -108,7 +137,7 @@ def write_results(
     return content
 
 
-def record(evaluation: Evaluation) -> Json:
+def record(evaluation: "Evaluation") -> Json:
     """An evaluation as JSON, with its raw statistics, so that it can be paired with others later."""
     return {**asdict(evaluation), "statistics": {k: v.tolist() for k, v in evaluation.statistics.items()}}
 

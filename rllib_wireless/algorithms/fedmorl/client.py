@@ -5,10 +5,11 @@ a function of its data, of what it is sent and of the policy it had: it draws fr
 client, purpose, number of the round), so that no random state needs to be saved.
 """
 
+import copy
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rllib_wireless.algorithms.fedmorl.policy_learning import PolicyLearner
+from rllib_wireless.algorithms.fedmorl.layout import Layout, Rows
+from rllib_wireless.algorithms.fedmorl.open_loop import open_loop_errors
+from rllib_wireless.algorithms.fedmorl.policy_learning import PolicyLearner, with_policy
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.stack import Stack
-from rllib_wireless.algorithms.fedmorl.world_model import (
-    Layout,
-    Rows,
-    Statistics,
-    Weights,
-    WorldModel,
-    client_statistics,
-)
+from rllib_wireless.algorithms.fedmorl.statistics import Statistics, client_statistics
+from rllib_wireless.algorithms.fedmorl.world_model import Weights, WorldModel
 from rllib_wireless.data.store import Dataset, load_dataset
 from rllib_wireless.envs import make_env
 from rllib_wireless.errors import DataError
@@ -72,7 +69,7 @@ class ClientGroup:
         environment = datasets[0].card.environment
         self.layout = Layout.of(make_env(environment.name, **environment.config))
         self.gamma = environment.gamma if settings.gamma is None else settings.gamma
-        rows = [_rows(data, client) for client, data in zip(self.clients, datasets, strict=True)]
+        rows = [_rows(data, settings.rows_of(client)) for client, data in zip(self.clients, datasets, strict=True)]
         if settings.discount == "decision":
             rows = [r._replace(duration=torch.ones_like(r.duration)) for r in rows]
         held_out = [
@@ -80,32 +77,46 @@ class ClientGroup:
         ]
         self._training = Stack([r.slice(0, len(r.actions) - h) for r, h in zip(rows, held_out, strict=True)])
         self._validation = [r.slice(len(r.actions) - h, len(r.actions)) for r, h in zip(rows, held_out, strict=True)]
+        self._linked = [
+            _linked(data, settings.rows_of(client))[-h:]
+            for client, data, h in zip(self.clients, datasets, held_out, strict=True)
+        ]
         self._learner: tuple[int, PolicyLearner] | None = None
 
     def statistics(self) -> dict[str, Statistics]:
         """Counts, sums and sums of squares of each client's training rows."""
         return {client: client_statistics(self._training.of(k), self.layout) for k, client in enumerate(self.clients)}
 
-    def train_model(self, weights: Weights, statistics: Statistics, round: int) -> dict[str, ClientUpdate]:
-        """Train the global model on each client's rows.
+    def train_model(
+        self, weights: Weights, statistics: Statistics, round: int, clients: Sequence[str] | None = None
+    ) -> dict[str, ClientUpdate]:
+        """Train the global model on the rows of each of some clients.
 
         Args:
             weights: The global model.
             statistics: Of all clients' rows together.
             round: Number of the round, from 0.
+            clients: Which of them; all if None.
         """
+        if clients is not None and tuple(clients) != self.clients:
+            chosen = self._only(clients)
+            return chosen.train_model(weights, statistics, round) if chosen.clients else {}
         s = self.settings
         validation = self._validate(weights, statistics)
-        model = WorldModel(self.layout, statistics, s.model_hiddens, len(self.clients))
-        model.load_weights(weights)
+        model = self._model(weights, statistics, len(self.clients))
+        start = [parameter.detach().clone() for parameter in model.parameters()]
         optimizer = torch.optim.Adam(model.parameters(), lr=s.model_lr * s.model_lr_decay**round)
         total = torch.zeros(len(self.clients))
-        for index in self._minibatches("model", round, s.local_steps, s.model_batch_size):
+        for index in self._minibatches("model", round, s.local_steps, s.model_batch_size * s.ensemble_size):
             loss = torch.stack(list(model.loss(self._training.rows.take(index)).values())).sum(0)
             optimizer.zero_grad()
             loss.sum().backward()  # type: ignore[no-untyped-call]
+            if s.proximal > 0.0:
+                for parameter, before in zip(model.parameters(), start, strict=True):
+                    assert parameter.grad is not None
+                    parameter.grad.add_(parameter.detach() - before, alpha=s.proximal)
             optimizer.step()
-            total += loss.detach()
+            total += loss.detach().reshape(len(total), -1).mean(1)
         return {
             client: ClientUpdate(
                 model.weights(k),
@@ -150,27 +161,59 @@ class ClientGroup:
             state = self._load(client, iteration)
             if state is None:
                 raise DataError("the client has learned no policy yet", self._state_dir / client)
-            found[client] = PolicyLearner.policy(state, client, self.layout)
+            found[client] = PolicyLearner.policy(state, client.split("/")[-1], self.layout)
         return found
 
+    def adopt_policy(self, policy: NetworkPolicy, iteration: int) -> dict[str, bool]:
+        """Give each client that took part in an iteration this policy in place of its own; whether it did, by client."""
+        states = {client: self._load(client, iteration) for client in self.clients if iteration in self._saved(client)}
+        for client, state in states.items():
+            assert state is not None
+            self._save(client, iteration, with_policy(state, policy, self.layout))
+        return {client: client in states for client in self.clients}
+
+    def _only(self, clients: Sequence[str]) -> "ClientGroup":
+        """A view of some of the clients, in the order of all."""
+        chosen = [k for k, client in enumerate(self.clients) if client in clients]
+        part = copy.copy(self)
+        part.clients = tuple(self.clients[k] for k in chosen)
+        if chosen:
+            part._training = Stack([self._training.of(k) for k in chosen])
+        part._validation = [self._validation[k] for k in chosen]
+        part._linked = [self._linked[k] for k in chosen]
+        return part
+
     def _validate(self, weights: Weights, statistics: Statistics) -> dict[str, dict[str, float]]:
-        """Losses of the global model on each client's held-out rows."""
-        model = WorldModel(self.layout, statistics, self.settings.model_hiddens)
-        model.load_weights(weights)
+        """Losses of the global model on each client's held-out rows, and its errors after several decisions."""
+        model = self._model(weights, statistics)
         metrics = {}
-        for client, rows in zip(self.clients, self._validation, strict=True):
+        for client, rows, linked in zip(self.clients, self._validation, self._linked, strict=True):
             with torch.no_grad():
                 terms = model.negative_log_likelihood(Rows(*(column[None] for column in rows)))
             named = {f"validation_{name}": float(term) for name, term in terms.items()}
-            metrics[client] = {**named, "validation_loss": sum(named.values())}
+            errors = open_loop_errors(
+                model,
+                rows,
+                linked,
+                horizon=self.settings.rollout_horizon,
+                gamma=self.gamma,
+                generator=self._generator(client, "open loop", 0),  # the same in each round, so that rounds compare
+            )
+            metrics[client] = {**named, "validation_loss": sum(named.values()), **errors}
         return metrics
+
+    def _model(self, weights: Weights, statistics: Statistics, num_clients: int = 1) -> WorldModel:
+        """The global model, once for each of some clients."""
+        s = self.settings
+        model = WorldModel(self.layout, statistics, s.model_hiddens, num_clients, ensemble_size=s.ensemble_size)
+        model.load_weights(weights)
+        return model
 
     def _policy_learner(self, weights: Weights, statistics: Statistics) -> PolicyLearner:
         """The learner in this global model; it is kept, since what it computes from the model is the same every time."""
         key = zlib.crc32(b"".join(w.tobytes() for w in weights.values()))
         if self._learner is None or self._learner[0] != key:
-            model = WorldModel(self.layout, statistics, self.settings.model_hiddens)
-            model.load_weights(weights)
+            model = self._model(weights, statistics)
             self._learner = key, PolicyLearner(model, self._training, self.settings, self.gamma)
         return self._learner[1]
 
@@ -203,12 +246,30 @@ class ClientGroup:
         return [int(p.name) for p in (self._state_dir / client).glob("[0-9]*")]
 
 
-def _rows(data: Dataset, client: str) -> Rows:
-    """A client's decisions as tensors [T, ...]."""
-    columns = data.rows[client]
+def load_rows(folder: Path) -> Rows:
+    """The decisions [T, ...] in a client's folder."""
+    return _rows(load_dataset(folder), None)
+
+
+def _rows(data: Dataset, most: int | None) -> Rows:
+    """A client's decisions as tensors [T, ...], the first `most` of them."""
+    columns = data.rows[data.agents[0]]
     taken = columns["acting"] if "acting" in columns else slice(None)
     known = {"costs": np.zeros_like(columns["rewards"]), **columns}
-    return Rows(*(torch.tensor(known[name][taken]) for name in Rows._fields))
+    return Rows(*(torch.tensor(known[name][taken][:most]) for name in Rows._fields))
+
+
+def _linked(data: Dataset, most: int | None) -> Tensor:
+    """Whether the row after each of a client's first `most` decisions is its next one, [T] bool; the last has none after it."""
+    columns = data.rows[data.agents[0]]
+    taken = np.flatnonzero(columns["acting"])[:most] if "acting" in columns else slice(most)
+    same = [columns[name][taken] for name in ("eps_id", "stream") if name in columns]
+    linked = ~columns["terminateds"][taken] & ~columns["truncateds"][taken]
+    linked[:-1] &= columns["new_t"][taken][:-1] == columns["t"][taken][1:]
+    for values in same:
+        linked[:-1] &= values[:-1] == values[1:]
+    linked[-1:] = False
+    return torch.from_numpy(linked)
 
 
 def _held_out(rows: int, share: float, data: Dataset) -> int:

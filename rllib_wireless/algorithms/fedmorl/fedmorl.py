@@ -1,55 +1,31 @@
 """FedMORL: clients federate a world model, then each learns its policy in it (Kwon et al., NeurIPS 2025 workshop AI4NextG)."""
 
-import math
+import logging
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 import torch
-from pydantic.dataclasses import dataclass
 from typing_extensions import override
 
 from rllib_wireless.algorithms.base import OfflineMultiAgentAlgorithm, OfflineMultiAgentConfig
-from rllib_wireless.algorithms.fedmorl.federation import Aggregation, Federation, aggregate, client_weights
-from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
-from rllib_wireless.algorithms.fedmorl.world_model import Layout, Statistics, Weights, WorldModel, merge_statistics
+from rllib_wireless.algorithms.fedmorl.baselines import average_policy, join, part
+from rllib_wireless.algorithms.fedmorl.cells import find_clients
+from rllib_wireless.algorithms.fedmorl.federated_settings import FederatedSettings
+from rllib_wireless.algorithms.fedmorl.federation import Federation
+from rllib_wireless.algorithms.fedmorl.layout import Layout
+from rllib_wireless.algorithms.fedmorl.screening import empty_statistics
+from rllib_wireless.algorithms.fedmorl.server import Report, Server
+from rllib_wireless.algorithms.fedmorl.statistics import Statistics, merge_statistics
+from rllib_wireless.algorithms.fedmorl.world_model import Weights, WorldModel
 from rllib_wireless.algorithms.requirements import Requirements
-from rllib_wireless.configuration import CONFIG, field
-from rllib_wireless.data.card import check_environment, environment_card, read_card
-from rllib_wireless.data.store import client_folders
 from rllib_wireless.envs import BatchedEnv
-from rllib_wireless.errors import DataError
+from rllib_wireless.errors import UserError
 from rllib_wireless.policies import NetworkPolicy
 
+logger = logging.getLogger(__name__)
+
 Phase = Literal["model", "policy"]
-
-
-@dataclass(frozen=True, config=CONFIG)
-class FederatedSettings(FedMORLSettings):
-    """All hyper-parameters of FedMORL: those of clients, and of the federation."""
-
-    owner: ClassVar[str] = "fedmorl"
-
-    rounds: int = field(12, "Federated rounds at most.", source="section 3.2: until convergence", ge=1)
-    tolerance: float = field(
-        1e-3,
-        "The model has converged when a round changes its held-out loss by less than this share; 0 runs all rounds.",
-        source="not given in the paper",
-        ge=0.0,
-    )
-    aggregation: Aggregation = field(
-        "fedavg", "Mean of the clients' models, weighted by transitions or not.", source="algorithm 1: AGGREGATE"
-    )
-    policy_iterations: int = field(2, "Policy iterations of each client once the model is done.", ge=1)
-    num_client_actors: int = field(0, "Ray actors that share the clients; 0 trains them in the driver.", ge=0)
-    client_timeout_s: float = field(600.0, "How long a round waits for a client's answer.", unit="s", gt=0.0)
-    client_restore_s: float = field(
-        60.0, "How long a round waits for a lost client before it begins without it.", unit="s", ge=0.0
-    )
-    gather_policies: bool = field(
-        True,
-        "Copy policies to the driver, for evaluation and export only; a deployment leaves them with their clients.",
-    )
 
 
 class FedMORLConfig(OfflineMultiAgentConfig):
@@ -127,8 +103,10 @@ class FedMORL(OfflineMultiAgentAlgorithm):
         self._result: dict[str, Any] = {}
         self._gathered: tuple[int, NetworkPolicy] | None = None
         self._state_dir = Path(self.config.client_state_dir or Path(self.logdir) / "clients")
-        self.federation = Federation(
-            _folders(Path(self.config.input_), env),
+        clients = find_clients(Path(self.config.input_), env)
+        self._home = clients.home
+        federation = Federation(
+            clients.folders,
             self.settings,
             self._state_dir,
             self.config.seed,
@@ -136,6 +114,12 @@ class FedMORL(OfflineMultiAgentAlgorithm):
             timeout_s=self.settings.client_timeout_s,
             restore_s=self.settings.client_restore_s,
         )
+        self.server = Server(federation, self.settings, self.config.seed)
+
+    @property
+    def federation(self) -> Federation:
+        """The clients."""
+        return self.server.federation
 
     @property
     @override
@@ -145,9 +129,10 @@ class FedMORL(OfflineMultiAgentAlgorithm):
 
     @override
     def training_step(self) -> None:
-        if self.weights is None:
-            self._begin()
-        self._result = {"phase": self.phase, "federation": self._round() if self.phase == "model" else self._improve()}
+        failure = self._begin() if self.weights is None else None
+        phase = self.phase
+        report = failure or (self._round() if phase == "model" else self._improve())
+        self._result = {"phase": phase, "federation": report}
 
     @override
     def step(self) -> dict[str, Any]:
@@ -159,11 +144,32 @@ class FedMORL(OfflineMultiAgentAlgorithm):
         if self.policy_iteration == 0 or not self.settings.gather_policies:
             return None
         if self._gathered is None or self._gathered[0] != self.policy_iteration:
-            policies = self.federation.ask("policies", iteration=self.policy_iteration)
-            if lost := [c for c in self.federation.clients if c not in policies]:
-                raise RuntimeError(f"no policy from {', '.join(lost)}: they did not answer")
-            self._gathered = self.policy_iteration, NetworkPolicy.stack(list(policies.values()))
+            try:
+                policies = self.client_policies()
+            except UserError as error:
+                logger.warning("there is no joint policy: %s", error)
+                return None
+            self._gathered = self.policy_iteration, NetworkPolicy.stack([policies[client] for client in self._home])
         return self._gathered[1]
+
+    def client_policies(self) -> dict[str, NetworkPolicy]:
+        """A copy of every client's policy, those of other cells included; in a simulation.
+
+        Raises:
+            UserError: Where a client does not answer, or has no policy since it missed all iterations.
+        """
+        policies = self.federation.ask("policies", wait=True, iteration=self.policy_iteration)
+        if lost := [c for c in self.federation.clients if c not in policies]:
+            raise UserError(f"no policy from {', '.join(lost)}: they did not answer")
+        return policies
+
+    def model_of(self, client: str) -> WorldModel:
+        """The world model that a client plans with: the global one, or in a baseline its own."""
+        assert self.weights is not None and self.statistics is not None, "no round has begun"
+        apart = self.settings.apart
+        model = self._model(part(self.statistics, client) if apart else self.statistics)
+        model.load_weights(part(self.weights, client) if apart else self.weights)
+        return model
 
     @override
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
@@ -174,6 +180,8 @@ class FedMORL(OfflineMultiAgentAlgorithm):
             "weights": self.weights,
             "statistics": self.statistics,
             "losses": list(self.losses),
+            "failed": self.server.failed,
+            "rounds_of": dict(self.server.rounds_of),
             "client_state_dir": str(self._state_dir),
         }
         return {**super().get_state(components, not_components=not_components, **kwargs), "fedmorl": own}
@@ -184,6 +192,7 @@ class FedMORL(OfflineMultiAgentAlgorithm):
         own = state["fedmorl"]
         self.phase, self.round, self.policy_iteration = own["phase"], own["round"], own["policy_iteration"]
         self.weights, self.statistics, self.losses = own["weights"], own["statistics"], list(own["losses"])
+        self.server.failed, self.server.rounds_of = own["failed"], dict(own["rounds_of"])
         self._gathered = None
         before = Path(own["client_state_dir"])
         if before != self._state_dir and before.exists():
@@ -195,60 +204,60 @@ class FedMORL(OfflineMultiAgentAlgorithm):
         self.federation.stop()
         super().cleanup()
 
-    def _begin(self) -> None:
-        """Gather statistics, which fix how the model sees the data, and draw its first parameters."""
-        statistics = self.federation.ask("statistics")
-        if lost := [c for c in self.federation.clients if c not in statistics]:
-            raise RuntimeError(f"no statistics from {', '.join(lost)}: the first round needs all clients")
-        self.statistics = merge_statistics(list(statistics.values()))
-        generator = torch.Generator().manual_seed(self.config.seed)
-        model = WorldModel(self._layout, self.statistics, self.settings.model_hiddens, generator=generator)
-        self.weights = model.weights()
+    def _begin(self) -> Report | None:
+        """Gather statistics, which fix how the model sees the data, and draw its first parameters.
 
-    def _round(self) -> dict[str, Any]:
-        """One federated round."""
-        updates = list(
-            self.federation.ask(
-                "train_model", weights=self.weights, statistics=self.statistics, round=self.round
-            ).values()
-        )
-        how = self.settings.aggregation
-        self.weights = aggregate(updates, how)
+        Returns:
+            The report of the failure, if it failed.
+        """
+        statistics, report = self.server.gather(empty_statistics(self._layout))
+        if "failed" in report:
+            return {"round": self.round, **report}
+        if self.settings.apart:
+            self.statistics = join(statistics)
+            self.weights = join({client: self._model(own).weights() for client, own in statistics.items()})
+        else:
+            self.statistics = merge_statistics(list(statistics.values()))
+            self.weights = self._model(self.statistics).weights()
+        return None
+
+    def _model(self, statistics: Statistics) -> WorldModel:
+        """A world model before its training."""
+        s, generator = self.settings, torch.Generator().manual_seed(self.config.seed)
+        return WorldModel(self._layout, statistics, s.model_hiddens, generator=generator, ensemble_size=s.ensemble_size)
+
+    def _round(self) -> Report:
+        """One federated round; a failed one counts, but says nothing about convergence."""
+        assert self.weights is not None and self.statistics is not None, "_begin comes first"
+        self.weights, report = self.server.round(self.weights, self.statistics, self.round)
         self.round += 1
-        shares = client_weights(updates, how)
-        metrics = {
-            name: sum(share * u.metrics[name] for share, u in zip(shares, updates, strict=True))
-            for name in updates[0].metrics
-        }
-        self.losses.append(metrics["validation_loss"])
-        if self.round == self.settings.rounds or _converged(self.losses, self.settings.tolerance):
+        judged = "validation_loss" in report
+        if judged:
+            self.losses.append(report["validation_loss"])
+        if self.round == self.settings.rounds or (judged and _converged(self.losses, self.settings.tolerance)):
             self.phase = "policy"
-        return {"round": self.round, "clients": len(updates), **metrics}
+        return {"round": self.round, **report}
 
-    def _improve(self) -> dict[str, Any]:
-        """One policy iteration in every client."""
-        figures = self.federation.ask(
-            "improve_policies", weights=self.weights, statistics=self.statistics, iteration=self.policy_iteration + 1
-        )
-        self.policy_iteration += 1
-        names = next(iter(figures.values()))
-        means = {name: math.fsum(f[name] for f in figures.values()) / len(figures) for name in names}
-        return {"policy_iteration": self.policy_iteration, "clients": len(figures), **means}
+    def _improve(self) -> Report:
+        """One policy iteration in every client; one that failed is done again."""
+        assert self.weights is not None and self.statistics is not None, "_begin comes first"
+        clients, report = self.server.improve(self.weights, self.statistics, self.policy_iteration + 1)
+        if clients:
+            if self.settings.federate == "policies":
+                self._average_policies(clients, self.policy_iteration + 1)
+            self.policy_iteration += 1
+        return {"policy_iteration": self.policy_iteration, **report}
 
-
-def _folders(path: Path, env: BatchedEnv) -> dict[str, Path]:
-    """Each agent's folder; the server reads cards and no rows.
-
-    Raises:
-        DataError: Where an agent's folder is missing or holds another environment's data.
-    """
-    folders = client_folders(path)
-    wanted = environment_card(env)
-    for folder in folders.values():
-        check_environment(read_card(folder), wanted, folder)
-    if lost := [agent for agent in env.agents if agent not in folders]:
-        raise DataError(f"there is no folder of {', '.join(lost)}; every agent is a client", path)
-    return {agent: folders[agent] for agent in env.agents}
+    def _average_policies(self, clients: list[str], iteration: int) -> None:
+        """The baseline that federates policies: those who took part go on from the mean of their policies."""
+        assert self.statistics is not None
+        policies = self.federation.ask("policies", iteration=iteration)
+        took_part = [client for client in clients if client in policies]
+        if not took_part:
+            return  # as a client that misses an average, all go on from their own
+        rows = [float(part(self.statistics, client)["rows"][0]) for client in took_part]
+        average = average_policy([policies[client] for client in took_part], rows)
+        self.federation.ask("adopt_policy", policy=average, iteration=iteration)
 
 
 def _converged(losses: list[float], tolerance: float) -> bool:

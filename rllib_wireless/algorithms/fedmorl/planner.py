@@ -15,10 +15,10 @@ counted in decisions takes an idle slot for as good a use of time as a packet of
 from typing import Literal, NamedTuple
 
 import torch
-from scipy.optimize import root_scalar
 from torch import Tensor
 
-from rllib_wireless.algorithms.fedmorl.world_model import Model
+from rllib_wireless.algorithms.fedmorl.layout import Model
+from rllib_wireless.algorithms.losses import interval_discount
 
 PlannerValue = Literal["data", "max"]
 
@@ -71,7 +71,7 @@ def finite_model(
     """
     outcomes = model.outcomes(anchors)
     m, a, _ = outcomes.prob.shape
-    discount = discounts(outcomes.duration, outcomes.terminated, gamma)
+    discount = interval_discount(gamma, outcomes.duration, outcomes.terminated > 0.5)
     time = elapsed(outcomes.duration, discount, gamma)
     transition = torch.zeros(m, a, m)
     for _ in range(samples):
@@ -105,35 +105,17 @@ def solve(finite: FiniteModel, data_policy: Tensor, value: PlannerValue, horizon
     return q
 
 
-def balanced_cost_weight(
-    finite: FiniteModel, data_policy: Tensor, value: PlannerValue, horizon: int | None, support: float
-) -> float:
-    """The weight of costs at which acting and action 0 are worth the same on average over the anchors.
-
-    A policy improved at this weight redistributes when to act and leaves how often nearly as the data has it. The weight is
-    read off the model alone.
+def lead(q: Tensor, data_policy: Tensor) -> float:
+    """How much better acting is than action 0, on average over the rows that leave a choice.
 
     Args:
-        finite: The decision process.
-        data_policy: Action probabilities [M, A] in the data.
-        value: See `solve`.
-        horizon: See `solve`.
-        support: See `solve`.
+        q: Q-values [T, A].
+        data_policy: Action probabilities [T, A], 0 where an action is not legal.
     """
-
-    def excess(cost_weight: float) -> float:
-        q = solve(finite.priced(cost_weight), data_policy, value, horizon, support)
-        acting = data_policy[:, 1:] / data_policy[:, 1:].sum(1, keepdim=True).clamp(min=1e-9)
-        return float(((acting * q[:, 1:]).sum(1) - q[:, 0]).mean())
-
-    # Linear in the weight where values are the data's, so that the first step of the secant method is exact.
-    scale = float(finite.reward.abs().mean() / finite.cost.abs().mean().clamp(min=1e-9))
-    return float(root_scalar(excess, x0=0.0, x1=scale, method="secant", xtol=1e-6 * scale, maxiter=30).root)
-
-
-def discounts(duration: Tensor, terminated: Tensor, gamma: float) -> Tensor:
-    """gamma ** duration, and 0 where no decision follows."""
-    return gamma**duration * (1.0 - terminated)
+    others = data_policy[:, 1:]
+    choice = others.sum(1) > 0.0
+    acting = (others * q[:, 1:]).sum(1)[choice] / others.sum(1)[choice]
+    return float((acting - q[choice, 0]).mean()) if choice.any() else 0.0
 
 
 def elapsed(duration: Tensor, discount: Tensor, gamma: float) -> Tensor:
@@ -145,8 +127,12 @@ def state_value(q: Tensor, data_policy: Tensor, value: PlannerValue, support: fl
     """V(o) [...] of Q-values [..., A]: of the data's policy, or the maximum over actions that it takes often enough."""
     if value == "data":
         return (data_policy * q).sum(-1)
-    supported = data_policy >= support * data_policy.amax(-1, keepdim=True)
-    return q.masked_fill(~supported, -torch.inf).amax(-1)
+    return q.masked_fill(~supported(data_policy, support), -torch.inf).amax(-1)
+
+
+def supported(data_policy: Tensor, support: float) -> Tensor:
+    """Actions [..., A] that the data take at least `support` times as often as the likeliest one."""
+    return data_policy >= support * data_policy.amax(-1, keepdim=True)
 
 
 def nearest(points: Tensor, anchors: Tensor, metric: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from rllib_wireless.algorithms.fedmorl import planner
+from rllib_wireless.algorithms.fedmorl.layout import Layout, Model, Rows, inverse, normalise
+from rllib_wireless.algorithms.fedmorl.mcts import Search
 from rllib_wireless.algorithms.fedmorl.rollout import Imagined, rollout
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
-from rllib_wireless.algorithms.fedmorl.stack import Stack, take
-from rllib_wireless.algorithms.fedmorl.world_model import Layout, Rows, WorldModel, normalise, stacked
-from rllib_wireless.algorithms.losses import Loss, cql_dqn, imitation, q_weighted_imitation
+from rllib_wireless.algorithms.fedmorl.stack import Stack, stacked, take
+from rllib_wireless.algorithms.fedmorl.uncertainty import PenalisedModel
+from rllib_wireless.algorithms.fedmorl.world_model import WorldModel
+from rllib_wireless.algorithms.losses import Loss, cql_dqn, imitation, interval_discount, q_weighted_imitation
 from rllib_wireless.policies import NetworkPolicy, StackedMLP
 
 State = dict[str, Tensor]
@@ -42,12 +45,14 @@ class PolicyLearner:
         gamma: float,
     ) -> None:
         self._model, self._data, self._s, self._gamma = model, data, settings, gamma
+        penalty = settings.uncertainty_penalty
+        self._dynamics: Model = PenalisedModel(model, penalty) if penalty > 0.0 else model
         own = [data.of(k) for k in range(len(data.sizes))]
         self._rho = [float(rows.rewards.sum() / rows.duration.sum()) for rows in own]
         self._rho_cost = [float(rows.costs.sum() / rows.duration.sum()) for rows in own]
         self._inputs = self._normalised(data.rows.obs)
         self._num_clients = len(data.sizes)
-        self._plans: tuple[Tensor, list[float]] | None = None
+        self._advantages: Tensor | None = None
 
     def improve(
         self,
@@ -78,19 +83,19 @@ class PolicyLearner:
             if state is not None:
                 for name, stack in (("clone", prior), ("policy", network), ("target", target)):
                     _set(stack, k, state, name)
-        if self._plans is None:
-            self._plans = self._plan(prior, plan)
-        advantages, cost_weights = self._plans
-        if self._s.policy_learning == "planner":
-            terms = self._imitate(network, advantages, policy)
+        shift = torch.stack([torch.zeros(()) if state is None else state["shift"] for state in states])
+        if self._s.policy_learning == "rollout":
+            terms = self._learn_q(network, target, prior, shift, policy)
+            shift = self._price(network, prior)
         else:
-            terms = self._learn_q(network, target, prior, cost_weights, policy)
-        terms["cost_weight"] = torch.tensor(cost_weights)
+            if self._advantages is None:
+                self._advantages = self._plan(prior, plan)
+            terms = self._imitate(network, self._advantages, policy)
         named = {"clone": prior, "policy": network, "target": target}
         mean, std = self._model.feature_mean, self._model.feature_std
         new_states = [
             {key: value for name, stack in named.items() for key, value in _get(stack, k, name).items()}
-            | {"feature_mean": mean, "feature_std": std}
+            | {"feature_mean": mean, "feature_std": std, "shift": shift[k].clone()}
             for k in range(self._num_clients)
         ]
         return new_states, [{name: float(term[k]) for name, term in terms.items()} for k in range(self._num_clients)]
@@ -102,9 +107,10 @@ class PolicyLearner:
         widths = [state[name].shape[1] for name in names]
         network = StackedMLP(1, (state[names[0]].shape[0], *widths))
         _set(network, 0, state, "policy")
+        network = _shifted(network, float(state["shift"]))
         with torch.no_grad():  # w (x - mean) / std + b, as a layer that reads x
             columns = list(layout.continuous)
-            scale = torch.where(state["feature_std"] > 1e-6, 1.0 / state["feature_std"].clamp(min=1e-6), 0.0)
+            scale = inverse(state["feature_std"])
             weight = network.weights[0][0]
             network.biases[0][0, 0] -= (weight[columns] * (state["feature_mean"] * scale)[:, None]).sum(0)
             weight[columns] *= scale[:, None]
@@ -142,16 +148,18 @@ class PolicyLearner:
         return self._descend(network, loss, generators, s.policy_steps)
 
     @torch.no_grad()
-    def _plan(self, clone: StackedMLP, generators: Sequence[torch.Generator]) -> tuple[Tensor, list[float]]:
-        """Advantage Q(o, a) - E[Q(o, a') | a' ~ data policy] of each client's logged rows, [K, T], and weights of costs."""
+    def _plan(self, clone: StackedMLP, generators: Sequence[torch.Generator]) -> Tensor:
+        """Advantage Q(o, a) - E[Q(o, a') | a' ~ data policy] of each client's logged rows, [K, T], prices of acting taken off."""
         s, rows = self._s, self._data.rows
-        advantages, cost_weights = torch.zeros(rows.actions.shape), list[float]()
+        advantages = torch.zeros(rows.actions.shape)
+        if s.policy_learning == "clone":  # no action is better than another
+            return advantages
         data_policy = torch.softmax(stacked(clone, self._inputs).masked_fill(~rows.action_mask, -torch.inf), -1)
         for k, (size, generator) in enumerate(zip(self._data.sizes.tolist(), generators, strict=True)):
             chosen = torch.randperm(size, generator=generator)[: s.planner_anchors]
             anchors, own = rows.obs[k, chosen], data_policy[k, :size]
             finite = planner.finite_model(
-                self._model,
+                self._dynamics,
                 anchors,
                 self._metric,
                 gamma=self._gamma,
@@ -159,32 +167,66 @@ class PolicyLearner:
                 rho_cost=self._rho_cost[k],
                 neighbours=s.planner_neighbours,
                 generator=generator,
-            )
+            ).priced(s.cost_weight)
             how = own[chosen], s.planner_value, s.planner_horizon, s.planner_support
-            if s.cost_weight == "balanced":
-                cost_weights.append(planner.balanced_cost_weight(finite, *how))
-            else:
-                cost_weights.append(s.cost_weight)
-            q = planner.solve(finite.priced(cost_weights[k]), *how)
-            index, weight = planner.nearest(rows.obs[k, :size], anchors, self._metric, s.planner_neighbours)
-            q_rows = (q[index] * weight.unsqueeze(-1)).sum(1)
+            q = planner.solve(finite, *how)
+            planned = anchors
+            if s.planner == "mcts":
+                planned = rows.obs[k, torch.randperm(size, generator=generator)[: s.mcts_roots]]
+                search = self._search(k, clone, finite, anchors, own[chosen])
+                q = search.plan(planned, generator)
+            q_rows = self._interpolated(q, planned, rows.obs[k, :size])
+            if s.planner_shift is not None:
+                q_rows[:, 1:] -= planner.lead(q_rows, own) - s.beta * s.planner_shift
             logged = q_rows.gather(1, rows.actions[k, :size, None])[:, 0]
             advantages[k, :size] = logged - (own * q_rows).sum(1)
-        return advantages, cost_weights
+        return advantages
+
+    def _search(
+        self,
+        client: int,
+        clone: StackedMLP,
+        finite: planner.FiniteModel,
+        anchors: Tensor,
+        data_policy: Tensor,
+    ) -> Search:
+        """A client's tree search, whose leaves are worth what the anchors say."""
+        s = self._s
+        q = planner.solve(finite, data_policy, "data", s.planner_horizon, 0.0)
+        values = (data_policy * q).sum(-1) if s.mcts_leaf == "data" else None
+        return Search(
+            self._dynamics,
+            self._acting(clone, client),
+            lambda obs: torch.zeros(len(obs)) if values is None else self._interpolated(values, anchors, obs),
+            gamma=self._gamma,
+            rho=self._rho[client],
+            rho_cost=self._rho_cost[client],
+            cost_weight=s.cost_weight,
+            value=s.planner_value,
+            support=s.planner_support,
+            simulations=s.mcts_simulations,
+            depth=s.mcts_depth,
+            exploration=s.mcts_exploration,
+        )
+
+    def _interpolated(self, values: Tensor, anchors: Tensor, obs: Tensor) -> Tensor:
+        """Values [M, ...] of anchors at observations [P, D]."""
+        index, weight = planner.nearest(obs, anchors, self._metric, self._s.planner_neighbours)
+        return (values[index] * weight.reshape(*weight.shape, *[1] * (values.dim() - 1))).sum(1)
 
     def _learn_q(
         self,
         network: StackedMLP,
         target: StackedMLP,
         clone: StackedMLP,
-        cost_weights: Sequence[float],
+        shift: Tensor,
         generators: Sequence[torch.Generator],
     ) -> dict[str, Tensor]:
         """Algorithm 3: roll the model out with the current policy, then conservative Q-learning on all rows."""
         s, rows = self._s, self._data.rows
-        imagined = self._imagine(network, generators)
+        imagined = self._imagine(network, shift, generators)
         real = Imagined(rows.obs, rows.actions, rows.rewards, rows.costs, rows.new_obs, rows.duration, rows.terminateds)
-        real_terms, imagined_terms = (self._td_terms(r, clone, cost_weights) for r in (real, imagined.rows))
+        real_terms, imagined_terms = (self._td_terms(r, clone) for r in (real, imagined.rows))
         drawn = imagined.minibatches(generators, s.policy_steps, s.policy_batch_size)
 
         def td(terms: "_TdTerms", index: Tensor, cql_alpha: float) -> Loss:
@@ -211,28 +253,44 @@ class PolicyLearner:
         return self._descend(network, loss, generators, s.policy_steps, follow)
 
     @torch.no_grad()
-    def _imagine(self, network: StackedMLP, generators: Sequence[torch.Generator]) -> Stack[Imagined]:
+    def _price(self, network: StackedMLP, clone: StackedMLP) -> Tensor:
+        """What to add to the log-odds of acting so that their mean change is `rollout_shift`, [K]."""
+        if self._s.rollout_shift is None:
+            return torch.zeros(self._num_clients)
+        log_prior = torch.log_softmax(
+            stacked(clone, self._inputs).masked_fill(~self._data.rows.action_mask, -torch.inf), -1
+        )
+        change = stacked(network, self._inputs) - log_prior.clamp(min=torch.finfo(log_prior.dtype).min)
+        leads = [
+            planner.lead(change[k, :size], log_prior[k, :size].exp())
+            for k, size in enumerate(self._data.sizes.tolist())
+        ]
+        return self._s.rollout_shift - torch.tensor(leads)
+
+    @torch.no_grad()
+    def _imagine(self, network: StackedMLP, shift: Tensor, generators: Sequence[torch.Generator]) -> Stack[Imagined]:
         s, rows = self._s, self._data.rows
         clients = []
         for k, (size, generator) in enumerate(zip(self._data.sizes.tolist(), generators, strict=True)):
-            own = network.slice(k)
             going_on = torch.nonzero(~rows.terminateds[k, :size])[:, 0]
             starts = going_on[torch.randint(len(going_on), (s.rollout_starts,), generator=generator)]
-
-            def act(obs: Tensor, own: StackedMLP = own) -> Tensor:
-                return torch.softmax(stacked(own, self._normalised(obs)[None])[0], -1)
-
-            clients.append(rollout(self._model, act, rows.new_obs[k, starts], s.rollout_horizon, generator))
+            act = self._acting(network, k, float(shift[k]))
+            clients.append(rollout(self._dynamics, act, rows.new_obs[k, starts], s.rollout_horizon, generator))
         return Stack(clients)
 
+    def _acting(self, network: StackedMLP, client: int, shift: float = 0.0) -> Callable[[Tensor], Tensor]:
+        """A client's action probabilities [M, A] as a function of observations [M, D]."""
+        own = _shifted(network.slice(client), shift)
+        return lambda obs: torch.softmax(stacked(own, self._normalised(obs)[None])[0], -1)
+
     @torch.no_grad()
-    def _td_terms(self, rows: Imagined, clone: StackedMLP, cost_weights: Sequence[float]) -> "_TdTerms":
+    def _td_terms(self, rows: Imagined, clone: StackedMLP) -> "_TdTerms":
         """What the TD error of each row needs; rewards in units of beta."""
         inputs, new_inputs = self._normalised(rows.obs), self._normalised(rows.new_obs)
-        discount = planner.discounts(rows.duration, rows.terminateds.float(), self._gamma)
+        discount = interval_discount(self._gamma, rows.duration, rows.terminateds)
         time = planner.elapsed(rows.duration, discount, self._gamma)
-        rho, rho_cost, weight = (torch.tensor(x)[:, None] for x in (self._rho, self._rho_cost, cost_weights))
-        score = rows.rewards - rho * time - weight * (rows.costs - rho_cost * time)
+        rho, rho_cost = (torch.tensor(x)[:, None] for x in (self._rho, self._rho_cost))
+        score = rows.rewards - rho * time - self._s.cost_weight * (rows.costs - rho_cost * time)
         return _TdTerms(
             inputs,
             rows.actions,
@@ -288,6 +346,17 @@ class PolicyLearner:
         return metric
 
 
+def with_policy(state: State, policy: NetworkPolicy, layout: Layout) -> State:
+    """A client's state whose policy, and target network, are this one; the inverse of `PolicyLearner.policy`."""
+    columns, mean, std = list(layout.continuous), state["feature_mean"], state["feature_std"]
+    own = {name: parameter.detach()[0].clone() for name, parameter in policy.network.named_parameters()}
+    weight = own["weights.0"]
+    own["biases.0"][0] += (weight[columns] * mean[:, None]).sum(0)
+    weight[columns] *= (std * (inverse(std) > 0.0))[:, None]
+    networks = {f"{kind}.{name}": value.clone() for kind in ("policy", "target") for name, value in own.items()}
+    return state | networks | {"shift": torch.zeros(())}
+
+
 class _TdTerms(NamedTuple):
     """Leaves [K, T, ...] of logged or imagined rows."""
 
@@ -303,6 +372,13 @@ class _TdTerms(NamedTuple):
 def _by_client(values: Tensor) -> Tensor:
     """[K, B, ...] as the losses want it, [B, K, ...]."""
     return values.transpose(0, 1)
+
+
+def _shifted(network: StackedMLP, shift: float) -> StackedMLP:
+    """The network, a stack of one, with this added to the outputs of all actions but 0; changed in place."""
+    with torch.no_grad():
+        network.biases[-1][..., 1:] += shift
+    return network
 
 
 def _get(network: StackedMLP, client: int, prefix: str) -> State:

@@ -6,7 +6,8 @@ A policy is the softmax of its network f, and f carries the Q-values: with the d
 
 The conservative term logsumexp_a f_a - f_logged is then CQL's with prior pi_D (Kumar et al. 2020, KL variant): where all
 actions are worth the same the policy is the data's, and a large weight keeps it there. A plain softmax of Q would be uniform
-instead, and half of all stations would send at once.
+instead, and half of all stations would send at once. The price of acting (`rollout_shift`) moves the outputs of all actions but
+0 of the policy, and not of the network that learns Q.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rllib_wireless.algorithms.fedmorl.world_model import Model, Outcomes
+from rllib_wireless.algorithms.fedmorl.layout import Model, Outcomes
 
 
 class Imagined(NamedTuple):
@@ -49,16 +50,21 @@ def rollout(
     obs = starts
     for _ in range(horizon):
         actions = _draw(policy(obs), generator)
-        step = _step(model, obs, actions, generator)
-        steps.append(step)
-        obs = step.new_obs[~step.terminateds]
+        drawn = draw_step(outcomes_of(model, obs, actions), obs, actions, model, generator)
+        steps.append(drawn)
+        obs = drawn.new_obs[~drawn.terminateds]
     return Imagined(*(torch.cat(column) for column in zip(*steps, strict=True)))
 
 
-def _step(model: Model, obs: Tensor, actions: Tensor, generator: torch.Generator) -> Imagined:
+def outcomes_of(model: Model, obs: Tensor, actions: Tensor) -> Outcomes:
+    """What may follow actions [R] in observations [R, D], leaves [R, K, ...]."""
     each = torch.arange(len(obs))
-    taken = Outcomes(*(leaf[each, actions] for leaf in model.outcomes(obs)))
-    k = _draw(taken.prob, generator)
+    return Outcomes(*(leaf[each, actions] for leaf in model.outcomes(obs)))
+
+
+def draw_step(taken: Outcomes, obs: Tensor, actions: Tensor, model: Model, generator: torch.Generator) -> Imagined:
+    """Draw one of the outcomes `taken` of actions in observations; of an ensemble, a member anew each time, as MOPO does."""
+    each, k = torch.arange(len(obs)), _draw(taken.prob, generator)
     new_obs = model.sample(taken.obs[each, k], taken.std[each, k], torch.randn(obs.shape, generator=generator))
     # r(o, a) of the paper: the mean over outcomes, with less noise than one.
     reward, cost = ((taken.prob * signal).sum(-1) for signal in (taken.reward, taken.cost))

@@ -1,7 +1,8 @@
 """Hyper-parameters of a FedMORL client: what the paper leaves open is a field with its default, unit and source."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from rllib_wireless.configuration import CONFIG, Configuration, Widths, field
@@ -15,8 +16,29 @@ class FedMORLSettings(Configuration):
 
     owner: ClassVar[str] = "fedmorl"
 
+    # What is learned from
+    federate: Literal["models", "policies", "data", "nothing"] = field(
+        "models",
+        "What clients share: world models (FedMORL); or, as baselines, policies learned in models of their own, all their rows,"
+        " nothing.",
+        source="the paper: models",
+    )
+    client_rows: int | dict[str, int] | None = field(
+        None, "Rows of a client that are used, its first ones; one number, or by client. All if not given.", unit="rows"
+    )
+
     # World model
     model_hiddens: Widths = field((64, 64), "Widths of the hidden layers of the world model's networks.", source=_OPEN)
+    ensemble_size: int = field(
+        1, "Members of the world model; it predicts with their mixture.", source="the paper: 1; MOPO: 7", ge=1
+    )
+    uncertainty_penalty: float = field(
+        0.0,
+        "Rewards in the model less this times the disagreement of its members, in planner and rollouts; needs 2 members.",
+        unit="reward",
+        source="MOPO's lambda",
+        ge=0.0,
+    )
     model_lr: float = field(
         4e-3, "Step size of Adam for the world model in the first round.", source=_OPEN, gt=0.0, le=1.0
     )
@@ -25,6 +47,12 @@ class FedMORLSettings(Configuration):
     )
     model_batch_size: int = field(256, "Rows in a gradient step of the world model.", unit="rows", ge=1)
     local_steps: int = field(100, "Gradient steps of a client in a federated round.", unit="steps", source=_OPEN, ge=1)
+    proximal: float = field(
+        0.0,
+        "FedProx: weight mu of mu / 2 times the squared distance from the global model in a client's loss.",
+        source="Li et al., MLSys 2020; 0 is FedAvg",
+        ge=0.0,
+    )
     validation_share: float = field(
         0.1,
         "Share of a client's rows, its last ones, on which the world model is judged.",
@@ -41,15 +69,13 @@ class FedMORLSettings(Configuration):
         "time", "Discount gamma ** duration, or gamma for each decision however long it takes."
     )
 
-    cost_weight: float | Literal["balanced"] = field(
-        0.0,
-        "Policies maximise reward - cost_weight * cost. `balanced`: the weight at which, in the model, acting and action 0"
-        " are worth the same on average over a client's rows.",
-    )
+    cost_weight: float = field(0.0, "Policies maximise reward - cost_weight * cost.")
 
     # Policies
-    policy_learning: Literal["planner", "rollout"] = field(
-        "planner", "Algorithm 2: Q-weighted imitation; or algorithm 3: conservative Q-learning on data and rollouts."
+    policy_learning: Literal["planner", "rollout", "clone"] = field(
+        "planner",
+        "Algorithm 2: Q-weighted imitation; algorithm 3: conservative Q-learning on data and rollouts; or mere imitation, as a"
+        " baseline.",
     )
     beta: float = field(
         0.3, "Temperature: policies are the data's, weighted by exp(Q / beta) (eq. 2).", unit="reward", source=_OPEN, gt=0.0
@@ -77,7 +103,27 @@ class FedMORLSettings(Configuration):
     planner_support: float = field(
         1e-3, "Actions rarer in the data than this share of the likeliest one are not planned with.", ge=0.0, le=1.0
     )
+    planner: Literal["expectimax", "mcts"] = field(
+        "expectimax", "Solve the model on anchors, or search a tree from each of `mcts_roots` logged observations."
+    )
+    mcts_roots: int = field(
+        2048, "Logged observations that trees are searched from; others interpolate.", unit="rows", ge=2
+    )
+    mcts_simulations: int = field(16, "Nodes by which each tree grows.", source=_OPEN, ge=1)
+    mcts_depth: int = field(8, "Decisions from the root to a leaf at most.", unit="decisions", source=_OPEN, ge=1)
+    mcts_exploration: float = field(
+        1.0, "Constant of PUCT; counts only with `planner_value` max.", unit="reward", source=_OPEN, ge=0.0
+    )
+    mcts_leaf: Literal["data", "rate"] = field(
+        "data", "What a leaf is worth: what the data's policy gets from there, or the data's reward rate from then on."
+    )
     max_weight: float = field(20.0, "Where the weights exp(advantage / beta) are clipped.", source="CRR", gt=0.0)
+    planner_shift: float | None = field(
+        -1.0,
+        "By how much the plan moves the log-odds of acting against action 0, on average over a client's rows; a price of acting,"
+        " read off the model, holds it there. The Q-values as they are if not given.",
+        source="not in the paper; chosen on validation seeds",
+    )
 
     # Rollouts (algorithm 3)
     rollout_horizon: int = field(5, "Steps H of a rollout.", unit="decisions", source=_OPEN, ge=1)
@@ -90,7 +136,35 @@ class FedMORLSettings(Configuration):
     rollout_value: Literal["policy", "data"] = field(
         "data", "What the next observation is worth: what the policy gets there, or what the data's policy gets."
     )
+    rollout_shift: float | None = field(
+        0.0, "The same for rollouts, whose Q-values the conservative term shrinks.", source="as `planner_shift`"
+    )
     cql_alpha: float = field(
         0.3, "Weight of the conservative term, which holds the policy to the data's.", source=_OPEN, ge=0.0
     )
     tau: float = field(0.2, "Step of the target network's moving average.", source=_OPEN, gt=0.0, le=1.0)
+
+    @property
+    def apart(self) -> bool:
+        """Whether each client has a world model of its own."""
+        return self.federate in ("policies", "nothing")
+
+    def rows_of(self, client: str) -> int | None:
+        """How many rows of a client are used at most."""
+        return self.client_rows.get(client) if isinstance(self.client_rows, dict) else self.client_rows
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Self:
+        given = self.client_rows.values() if isinstance(self.client_rows, dict) else (self.client_rows,)
+        if any(rows is not None and rows < 2 for rows in given):
+            raise ValueError(f"client_rows = {self.client_rows}, but a client needs at least 2 rows")
+        return self
+
+    @model_validator(mode="after")
+    def _check_penalty(self) -> Self:
+        if self.uncertainty_penalty > 0.0 and self.ensemble_size < 2:
+            raise ValueError(
+                f"uncertainty_penalty = {self.uncertainty_penalty:g} needs ensemble_size of at least 2: one model does not "
+                "disagree with itself"
+            )
+        return self

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from rllib_wireless.algorithms.fedmorl.layout import Rows
 from rllib_wireless.algorithms.fedmorl.rollout import Imagined
-from rllib_wireless.algorithms.fedmorl.world_model import Rows
+from rllib_wireless.policies import StackedMLP
 
 R = TypeVar("R", Rows, Imagined)
 
@@ -42,3 +43,15 @@ class Stack(Generic[R]):
 def take(values: Tensor, index: Tensor) -> Tensor:
     """Rows at `index` [K, B] of each client's [K, T, ...]."""
     return values[torch.arange(len(index))[:, None], index]
+
+
+def stacked(network: StackedMLP, x: Tensor) -> Tensor:
+    """Apply K clients' networks to inputs [K, B, D], giving [K, B, A].
+
+    Results and gradients are laid out alike whatever K is: sums over rows and vectorised functions then run alike, and a
+    client's result is the same to the last bit whoever shares the process.
+    """
+    out: Tensor = network(x.transpose(0, 1)).transpose(0, 1)
+    if out.requires_grad:
+        out.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
+    return out

@@ -72,9 +72,9 @@ class ChannelAccessConfig(Configuration):
     )
     alpha: float | None = field(
         None,
-        "Weight of the local delay penalty of eq. (3), which accrues every slot. N / 800 if not given: a station waits for"
+        "Weight of the local delay penalty of eq. (3), which accrues every slot. N / 400 if not given: a station waits for"
         " 1 / N of the network's delay on average, so the penalty over a packet is then the same for any N.",
-        source="not given in the paper; .01 chosen at N = 8 on validation seeds",
+        source="not given in the paper; chosen on validation seeds",
         ge=0.0,
         le=100.0,
     )
@@ -104,4 +104,4 @@ class ChannelAccessConfig(Configuration):
     @property
     def delay_weight(self) -> float:
         """Alpha of eq. (3)."""
-        return self.num_stations / 800 if self.alpha is None else self.alpha
+        return self.num_stations / 400 if self.alpha is None else self.alpha

@@ -169,9 +169,10 @@ class ChannelAccess(BatchedEnv):
 def _obs_fields(config: ChannelAccessConfig) -> tuple[ObsField, ...]:
     """The columns that channel.observe writes, in its order."""
     share = "network's sum" if config.d2lt == "global" else "own and the others' delay"
+    last = f", as of the last {config.channel_state}"
     fields = [
-        ObsField("channel_state", "categorical", 4, description="IDLE, BUSY, SUCCESS or COLLISION"),
-        ObsField("previous_action", "categorical", 2, description="deferred or transmitted"),
+        ObsField("channel_state", "categorical", 4, description=f"IDLE, BUSY, SUCCESS or COLLISION{last}"),
+        ObsField("previous_action", "categorical", 2, description=f"deferred or transmitted{last}"),
         ObsField("d2lt", "continuous", shared="compressed", description=f"delay to last transmission / {share}"),
         ObsField("queue", "continuous", shared="full", description="queue length / capacity"),
     ]

@@ -1,14 +1,10 @@
-"""FedMORL (Kwon et al., NeurIPS 2025 workshop AI4NextG): from CSMA/CA logs to channel access as good as EDCA's best.
-
-The demo takes one network size through the whole chain: logs, federated world model, two policies, comparison. Throughput
-never stands alone: the shared reward is highest when one station captures the channel, so short-term fairness stands beside.
-"""
+"""The demo: one network size through the whole chain, logs, federated world model, two policies, comparison."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -85,30 +81,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 """Learned policies: algorithm and settings that differ from the defaults."""
 
 
-def reproduce(
-    out: Path | str,
-    progress: Progress,
-    *,
-    scale: Literal["demo"] = "demo",
-    only: str | None = None,
-    plot_only: bool = False,
-) -> Json:
-    """Run the experiment, or what is missing of it, and write `results.json` and the figure.
-
-    Args:
-        out: Output folder; cells that it already holds are not computed again.
-        progress: Where to report to.
-        scale: How much to compute.
-        only: Run only the cells whose name begins with this.
-        plot_only: Draw the figure from `results.json` and compute nothing.
-
-    Returns:
-        The content of `results.json`; while cells are missing, the results of those there are, by name.
-
-    Raises:
-        UserError: At an unknown cell, or with `plot_only` where there are no results yet.
-    """
-    out = Path(out)
+def reproduce(out: Path, progress: Progress, *, only: str | None, plot_only: bool) -> Json:
+    """See `rllib_wireless.papers.fedmorl.reproduce`."""
     if plot_only and not (out / "results.json").exists():
         raise UserError(f"{out} holds no results.json to draw from; run without --plot-only first")
     if not plot_only:
@@ -116,7 +90,7 @@ def reproduce(
         results = run_cells(cells, out, progress, only)
         if len(results) < len(cells):
             return results
-        _summarise(out, scale, DEMO, results)
+        _summarise(out, DEMO, results)
     content = read_json(out / "results.json")
     figures.channel_access(content, LABELS, out / "figure.png")
     return content
@@ -178,13 +152,13 @@ def _evaluate(s: Scale, name: str, out: Path, progress: Progress) -> Json:
     return {"evaluation": record(evaluation), "metrics": evaluation.metrics()}
 
 
-def _summarise(out: Path, scale: str, s: Scale, results: Mapping[str, Json]) -> None:
+def _summarise(out: Path, s: Scale, results: Mapping[str, Json]) -> None:
     names = [*VARIANTS, *RULES]
     evaluations = {name: _restore(results[f"test_{name}"]["evaluation"]) for name in names}
     write_results(
         out,
         "fedmorl",
-        scale,
+        "demo",
         _claims(evaluations),
         {**vars(s), "margins": MARGINS, "variants": VARIANTS},
         {

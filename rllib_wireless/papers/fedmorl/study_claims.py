@@ -1,0 +1,77 @@
+"""What was to be shown by the studies, beside what they show: differences between two arms, paired by training seed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rllib_wireless.papers.experiment import Claim, Json
+from rllib_wireless.papers.fedmorl.setup import Scale
+from rllib_wireless.papers.intervals import paired
+
+_LOSS = 0.05  # nats a row, by which models may differ and still count as alike
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A claim that one arm's metric is above another's by more than a number.
+
+    Args:
+        study: The study.
+        higher: The arm whose metric should be higher.
+        lower: The other one.
+        metric: The metric.
+        least: What the lower bound of the difference should be above.
+        words: The claim.
+        paper: Where the paper says so.
+    """
+
+    study: str
+    higher: str
+    lower: str
+    metric: str
+    least: float
+    words: str
+    paper: str = "not in the paper"
+
+
+def study_claims(s: Scale, tables: Json) -> list[Claim]:
+    """The contrasts of which both arms have two seeds or more."""
+    claims = []
+    for contrast in _contrasts(s):
+        rows = {row["name"]: row["metrics"] for row in tables.get(contrast.study, [])}
+        pair = [rows.get(name, {}).get(contrast.metric) for name in (contrast.higher, contrast.lower)]
+        if pair[0] is None or pair[1] is None:
+            continue
+        difference = paired(pair[0]["values"], pair[1]["values"])
+        if difference["n"] < 2:
+            continue
+        interval = (difference["ci95"][0], difference["ci95"][1])
+        name = f"study-{contrast.study}-{contrast.higher}-{contrast.lower}-{contrast.metric}"
+        met = interval[0] > contrast.least
+        claims.append(Claim(name, contrast.words, contrast.paper, difference["mean"], interval, met))
+    return claims
+
+
+def _contrasts(s: Scale) -> Iterator[Contrast]:
+    argues = "sections 1 and 6"
+    for rows in s.shards:
+        of = f"with {rows:,} rows a client"
+        for metric, words, (high, low) in (
+            ("model_loss", "local models predict fresh rows worse than federated ones", ("nothing", "models")),
+            ("throughput_ratio", "federated models give more throughput than local ones", ("models", "nothing")),
+            ("short_term_fairness", "federated models give more fairness than local ones", ("models", "nothing")),
+        ):
+            yield Contrast("federation", f"{high}_{rows}", f"{low}_{rows}", metric, 0.0, f"{of}, {words}", argues)
+        near = f"{of}, federated models predict within {_LOSS} nats as well as a pooled one"
+        yield Contrast("federation", f"data_{rows}", f"models_{rows}", "model_loss", -_LOSS, near)
+        better = f"{of}, federated models give more throughput than federated policies"
+        yield Contrast("federation", f"models_{rows}", f"policies_{rows}", "throughput_ratio", 0.0, better, argues)
+    for kind in ("contention", "traffic", "backoff", "size"):
+        words = f"clients that differ in {kind}: local models predict fresh rows worse than federated ones"
+        yield Contrast(
+            "heterogeneous", f"{kind}_nothing", f"{kind}_models", "model_loss", 0.0, words, "section 5.2, announced"
+        )
+    for rule in ("median", "trimmed_mean", "krum"):
+        words = f"one poisoned client of eight costs `{rule}` less than {_LOSS} nats"
+        yield Contrast("attack", f"{rule}_honest", f"{rule}_poisoned", "model_loss", -_LOSS, words)
+    words = f"one poisoned client of eight costs `fedavg` more than {_LOSS} nats"
+    yield Contrast("attack", "fedavg_poisoned", "fedavg_honest", "model_loss", _LOSS, words)

@@ -1,0 +1,103 @@
+"""Figures of FedMORL's studies, drawn from `results.json` and nothing else."""
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # the backend without a screen, before pyplot
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+Json = dict[str, Any]
+Rows = Sequence[Json]
+
+NAMES = {
+    "throughput_ratio": "throughput ratio",
+    "short_term_fairness": "short-term fairness",
+    "collision_rate": "collisions / busy periods",
+    "model_loss": "loss on fresh rows (nats / row)",
+}
+
+# Okabe and Ito's colours, which the colour-blind tell apart, and a marker each.
+_STYLES = (
+    {"color": "#D55E00", "marker": "o", "linestyle": "-"},
+    {"color": "#CC79A7", "marker": "s", "linestyle": "-"},
+    {"color": "#0072B2", "marker": "^", "linestyle": "--"},
+    {"color": "#009E73", "marker": "D", "linestyle": "--"},
+    {"color": "#E69F00", "marker": "v", "linestyle": ":"},
+    {"color": "#555555", "marker": "x", "linestyle": ":"},
+)
+
+
+def mixture(rows: Rows, path: Path) -> None:
+    """Policies against the share of CSMA/ECA in the logs.
+
+    Args:
+        rows: The arms of the study in `results.json`.
+        path: The PNG.
+    """
+    _lines(
+        rows,
+        ("throughput_ratio", "short_term_fairness", "collision_rate"),
+        x=lambda arm: float(arm["ECA share"].removesuffix(" %")),
+        label=lambda arm: arm["policy"],
+        xlabel="share of CSMA/ECA in the logs (%)",
+        path=path,
+    )
+
+
+def federation(rows: Rows, path: Path) -> None:
+    """What is shared, against the number of rows that each client has."""
+    _lines(
+        rows,
+        ("model_loss", "throughput_ratio", "short_term_fairness"),
+        x=lambda arm: float(arm["rows a client"].replace(",", "")),
+        label=lambda arm: f"{arm['policy']}; shared: {arm['shared']}",
+        xlabel="rows a client",
+        path=path,
+        log=True,
+    )
+
+
+def _lines(
+    rows: Rows,
+    metrics: Sequence[str],
+    *,
+    x: Callable[[Json], float],
+    label: Callable[[Json], str],
+    xlabel: str,
+    path: Path,
+    log: bool = False,
+) -> None:
+    """A panel a metric, a line a label."""
+    figure, panels = plt.subplots(1, len(metrics), figsize=(12, 4.2), layout="constrained")
+    labels = list(dict.fromkeys(label(row["arm"]) for row in rows))
+    ticks = sorted({x(row["arm"]) for row in rows})
+    for axes, metric in zip(panels, metrics, strict=True):
+        for number, name in enumerate(labels):
+            beside = number - (len(labels) - 1) / 2  # lines side by side, so that their intervals are seen
+            points = {
+                x(row["arm"]) * 1.03**beside if log else x(row["arm"]) + beside: row["metrics"]
+                for row in rows
+                if label(row["arm"]) == name
+            }
+            _line(axes, name, {at: found[metric] for at, found in points.items() if metric in found}, number)
+        axes.set_title(NAMES[metric], fontsize=10)
+        axes.set(xlabel=xlabel, xscale="log" if log else "linear")
+        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    handles, names = panels[1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _line(axes: Axes, name: str, points: Mapping[float, Json], number: int) -> None:
+    found = sorted(((at, p) for at, p in points.items() if p["mean"] is not None), key=itemgetter(0))
+    spread = [0.0 if point["ci95"][1] is None else point["ci95"][1] - point["mean"] for _, point in found]
+    style: dict[str, Any] = {**_STYLES[number % len(_STYLES)], "markersize": 5, "capsize": 2.5, "elinewidth": 1.0}
+    axes.errorbar([at for at, _ in found], [point["mean"] for _, point in found], spread, label=name, **style)
