@@ -296,7 +296,8 @@ def test_rollouts_learn_the_mean_of_a_noisy_reward_and_not_its_median(bandit: Ro
 @pytest.mark.parametrize("kind", ["planner", "rollout"])
 def test_a_price_of_acting_holds_the_mean_change_of_the_odds(bandit: Rows, kind: str, shift: float) -> None:
     """Whatever acting gains: with one advantage everywhere the mean change is the change."""
-    found = learned_log_odds(bandit, iterations=3, policy_learning=kind, **{f"{kind}_shift": shift})
+    held: dict[str, Any] = {f"{kind}_shift": shift}
+    found = learned_log_odds(bandit, iterations=3, policy_learning=kind, **held)
     assert found - data_log_odds(bandit) == pytest.approx(shift, abs=0.15)
 
 
