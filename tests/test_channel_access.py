@@ -99,14 +99,15 @@ def test_rewards_and_delay_shares_are_those_of_a_slot_by_slot_sum(d2lt: str, sat
     for t, actions in enumerate(random_actions(6000, 2, 3, tau=0.3)):
         shares, queues = brute_shares(t, last, d2lt), columns(env, step.obs, "queue")[..., 0]
         np.testing.assert_allclose(columns(env, step.obs, "d2lt")[..., 0], shares, atol=1e-6)
-        penalty = 0.05 * shares * queues
+        cost = shares * queues
         before, collisions = env.statistics()["successes"], env.statistics()["collisions"]
         step = env.step(actions * step.acting)
         succeeded = env.statistics()["successes"] > before
         last[succeeded] = t + 1
         collided = env.statistics()["collisions"] > collisions
         event = succeeded.any(1) * 1.0 - collided
-        np.testing.assert_allclose(step.reward, event[:, None] - penalty, atol=2e-6)
+        np.testing.assert_allclose(step.cost, cost, atol=2e-6)
+        np.testing.assert_allclose(step.reward, event[:, None] - 0.05 * cost, atol=2e-6)
 
 
 def brute_shares(now: int, last_success: npt.NDArray[np.float64], d2lt: str) -> npt.NDArray[np.float64]:

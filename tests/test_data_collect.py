@@ -203,3 +203,14 @@ def test_a_learned_policy_is_loaded_from_its_path(tmp_path: Path) -> None:
     save_policy(NetworkPolicy(network, env.agents), tmp_path / "p", env="channel_access", env_config=CONFIG)
     card = collect("channel_access", CONFIG, [Behaviour(tmp_path / "p")], 100, tmp_path / "d", num_envs=4)
     assert card.action_prob == "exact" and card.policies[0].policy == str(tmp_path / "p")
+
+
+def test_logs_of_one_alpha_are_relabelled_for_another(tmp_path: Path) -> None:
+    logs = {}
+    for alpha in (0.01, 0.04):
+        small(tmp_path / str(alpha), config={**CONFIG, "alpha": alpha})
+        logs[alpha] = load_dataset(tmp_path / str(alpha)).rows["station_1"]
+    np.testing.assert_array_equal(logs[0.01]["costs"], logs[0.04]["costs"])
+    relabelled = logs[0.01]["rewards"] - 0.03 * logs[0.01]["costs"]
+    np.testing.assert_allclose(relabelled, logs[0.04]["rewards"], atol=1e-5)
+    assert logs[0.01]["costs"].max() > 1  # a busy period's sum

@@ -82,7 +82,7 @@ def set_column(column: str, value: object) -> Edit:
         (lambda batch: batch["rewards"].pop(), "rewards", "it has 19 rows, but t has 20"),
         (lambda batch: batch.pop("duration"), "duration", "the column is missing"),
         (set_column("infos", [{}]), "infos", "unknown column; columns are obs, new_obs"),
-        (set_column("costs", [0.0] * 20), "costs", "the card has no such column"),
+        (set_column("stream", [0] * 20), "stream", "the card has no such column"),
     ],
 )
 def test_wrong_values_are_named_by_file_line_and_column(folder: Path, edit: Edit, column: str, message: str) -> None:

@@ -103,8 +103,8 @@ def test_several_data_sets_are_drawn_from_as_one(folder: Path, tmp_path: Path) -
     small(tmp_path / "other", 100, rows="decisions")
     with pytest.raises(DataError, match="its columns differ from those of"):
         take(TensorIterator([folder, tmp_path / "other"]), 1)
-    with pytest.raises(DataError, match="it has no column costs; columns are obs"):
-        take(TensorIterator([folder], columns=["costs"]), 1)
+    with pytest.raises(DataError, match="it has no column stream; columns are obs"):
+        take(TensorIterator([folder], columns=["stream"]), 1)
 
 
 def test_rllibs_learner_iterates_over_it(folder: Path) -> None:

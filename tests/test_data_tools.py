@@ -272,6 +272,7 @@ def test_an_export_needs_a_free_file_and_a_known_agent(folder: Path, tmp_path: P
         export(folder, tmp_path / "x.parquet", agent="station_0")
 
 
+@pytest.mark.slow
 def test_stock_behaviour_cloning_trains_on_an_export(folder: Path, tmp_path: Path, ray_session: None) -> None:
     from ray.rllib.algorithms.bc import BCConfig
 

@@ -28,6 +28,11 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 RESULTS = DOCS / "results/fedmorl-demo/results.json"
 COMMAND = "rllib-wireless"
+# What results and updates of an algorithm hold; test_open_loop, test_aggregation and test_federation check the names.
+FIGURES = {
+    *("bytes_down", "bytes_up", "drift_mean", "drift_max", "num_samples"),
+    *("k_step_continuous", "k_step_reward", "k_step_return"),
+}
 
 _BLOCK = re.compile(r"^(?:<!-- (run|slow) -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -234,6 +239,8 @@ def test_settings_named_in_the_text_of_an_algorithm_exist(name: str) -> None:
     text = (DOCS / f"algorithms/{name}.md").read_text()
     known = {f.name for f in algorithm_spec(name).settings} | set(env_names()) | set(RUN_FIELDS)
     known |= {f.name for env in env_names() for f in env_spec(env).config.documentation()}
+    known |= {value for f in algorithm_spec(name).settings for value in re.findall(r"'(\w+)'", f.type)}  # alternatives
+    known |= FIGURES
     assert set(re.findall(r"`([a-z]+(?:_[a-z]+)+)(?:=[^`]*)?`", text)) <= known
 
 

@@ -82,7 +82,7 @@ def test_rows_of_waiting_stations_are_not_learned_from(cells: Path) -> None:
     assert len(set(counts.values())) == 3  # every station has packets at other times
 
 
-@pytest.mark.parametrize("federate", ["models", "nothing"])
+@pytest.mark.parametrize("federate", ["models", pytest.param("nothing", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("ray_session")
 def test_cells_federate_and_the_home_cell_is_evaluated(cells: Path, tmp_path: Path, federate: str) -> None:
     config = FedMORLConfig().environment("channel_access", env_config=CELLS["loaded"]).offline_data(input_=cells)

@@ -39,6 +39,7 @@ TINY = Scale(
         "rounds": 2,
         "local_steps": 3,
         "clone_steps": 5,
+        "self_play_updates": 2,
         "policy_steps": 5,
         "planner_anchors": 16,
         "rollout_starts": 64,
@@ -146,7 +147,7 @@ def test_one_poisoned_client_of_eight_turns_the_mean_round_and_not_the_median() 
 def test_the_scale_of_the_paper_has_each_cell_once_and_seeds_of_its_own() -> None:
     names = [cell.name for cell in paper_scale.all_cells(PAPER)]
     assert len(names) == len(set(names))
-    assert sum(name.startswith(("plan_", "roll_")) for name in names) == 13 * 5 * 2
+    assert sum(name.startswith(("plan_", "roll_", "play_")) for name in names) == 13 * 5 * 3
     seeds = [range(first, first + PAPER.num_seeds) for first in (PAPER.data_seed, PAPER.train_seed, PAPER.test_seed)]
     assert len({seed for numbers in seeds for seed in numbers}) == 3 * PAPER.num_seeds
 
@@ -155,7 +156,7 @@ def test_the_scale_of_the_paper_has_each_cell_once_and_seeds_of_its_own() -> Non
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The headline in small, and one cell of a study."""
     out = tmp_path_factory.mktemp("reproduce")
-    wanted = ("rules_", "plan_", "roll_", "study_attack_krum_poisoned")
+    wanted = ("rules_", "plan_", "roll_", "play_", "study_attack_krum_poisoned")
     run_side_by_side([c for c in paper_scale.all_cells(TINY) if c.name.startswith(wanted)], out, 1, lambda line: None)
     paper_scale.reproduce(out, lambda line: None, TINY, only="rules_", workers=1, plot_only=False)
     return out
@@ -163,10 +164,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_experiment_runs_in_small_and_leaves_only_results(tiny: Path) -> None:
     content = json.loads((tiny / "results.json").read_text())
-    assert content["cells"]["done"] == 6
+    assert content["cells"]["done"] == 8
     assert all(len(points["2"]["throughput_ratio"]["values"]) == 2 for points in content["curves"].values())
     assert {c["id"] for c in content["claims"]} >= {
-        f"{v}-{o}-throughput_ratio-2" for v in ("plan", "roll") for o in ("ac_be", "csma_ca")
+        f"{v}-{o}-throughput_ratio-2" for v in ("plan", "roll", "play") for o in ("ac_be", "csma_ca")
     }
     (row,) = content["studies"]["attack"]
     assert row["arm"] == {"aggregation": "krum", "poisoned": "one client"} and row["metrics"]["model_loss"]["n"] == 1

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rllib_wireless.configuration import Configuration
+from rllib_wireless.errors import UserError
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
@@ -27,6 +28,7 @@ class ObsField:
         low: Smallest continuous value.
         high: Largest continuous value.
         shared: Whether neighbours see it on a sharing graph: in the `full` view only, in the `compressed` one too, or never.
+        common: Whether all agents see the same value: an event that everybody hears.
         description: What it is, with its unit.
     """
 
@@ -36,6 +38,7 @@ class ObsField:
     low: float = 0.0
     high: float = 1.0
     shared: Literal["full", "compressed"] | None = None
+    common: bool = False
     description: str = ""
 
 
@@ -131,6 +134,22 @@ class BatchedEnv(ABC):
         Raises:
             UserError: Under `strict`, at an action that the mask forbids.
         """
+
+    def hear(self, actions: IntArray, event: IntArray, duration: IntArray) -> EnvStep:
+        """Go on as if this event had followed these actions, whatever the environment would have made of them.
+
+        Agents make observations of what they do and hear by rules that are theirs, and known. What follows from actions is for
+        a model to say; together they make a game that needs no simulator. The step's reward is zero, its cost is not.
+
+        Args:
+            actions: Integers [B, N]; illegal ones are executed as 0.
+            event: Values [B] of the observation field that is common to all agents.
+            duration: How long it lasted, [B].
+
+        Raises:
+            UserError: Where observations depend on more than that.
+        """
+        raise UserError(f"{self.name} does not say how observations follow from events; that takes a simulator")
 
     @abstractmethod
     def local_state(self) -> FloatArray:

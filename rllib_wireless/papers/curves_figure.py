@@ -24,6 +24,7 @@ PANELS = (
 STYLES: dict[str, dict[str, Any]] = {
     "plan": {"color": "#D55E00", "marker": "o", "linestyle": "-", "linewidth": 2.0, "zorder": 5},
     "roll": {"color": "#CC79A7", "marker": "s", "linestyle": "-", "linewidth": 2.0, "zorder": 5},
+    "play": {"color": "#E69F00", "marker": "*", "linestyle": "-", "linewidth": 2.0, "zorder": 5},
     "ac_be": {"color": "#0072B2", "marker": "^", "linestyle": "-"},
     "ac_vi": {"color": "#0072B2", "marker": "v", "linestyle": "--"},
     "ac_vo": {"color": "#0072B2", "marker": "<", "linestyle": ":"},

@@ -1,6 +1,7 @@
 """Figures, drawn from `results.json` and nothing else."""
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,13 @@ def channel_access(content: Json, labels: Mapping[str, str], path: Path) -> None
     figure, (plane, collisions, delay) = plt.subplots(
         1, 3, figsize=(13, 4.4), width_ratios=(1.5, 1, 1), layout="constrained"
     )
+    learned_names = cycle([(6, 7), (6, -14)])
     for name, metrics in policies.items():
         x, y = metrics["short_term_fairness"], metrics["throughput_ratio"]
         plane.errorbar(x["mean"], y["mean"], _spread(y), _spread(x), fmt="o", color=_color(name), markersize=6)
-        # Learned policies are named on the right and rules on the left, so that neighbours stay legible.
-        side, align = (8, "left") if _color(name) == LEARNED else (-8, "right")
-        spot, offset = (x["mean"], y["mean"]), (side, -3)
-        plane.annotate(labels[name], spot, xytext=offset, textcoords="offset points", ha=align, fontsize=8)
+        # Learned policies, which lie close together, are named above and below in turn, and rules on the left.
+        spot, offset = (x["mean"], y["mean"]), next(learned_names) if _color(name) == LEARNED else (-8, -3)
+        plane.annotate(labels[name], spot, xytext=offset, textcoords="offset points", ha="right", fontsize=8)
     plane.set(xlabel="short-term fairness (Jain, 10 N successes)", ylabel="throughput ratio", xlim=(0.3, 1.03))
     plane.set_title(f"N = {content['settings']['num_stations']} saturated stations", fontsize=10)
     plane.grid(alpha=0.3)

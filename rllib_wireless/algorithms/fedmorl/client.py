@@ -11,6 +11,7 @@ import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from rllib_wireless.algorithms.fedmorl.layout import Layout, Rows
 from rllib_wireless.algorithms.fedmorl.open_loop import open_loop_errors
 from rllib_wireless.algorithms.fedmorl.policy_learning import PolicyLearner, with_policy
+from rllib_wireless.algorithms.fedmorl.self_play import SelfPlay
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.stack import Stack
 from rllib_wireless.algorithms.fedmorl.statistics import Statistics, client_statistics
@@ -28,7 +30,7 @@ from rllib_wireless.algorithms.fedmorl.world_model import Weights, WorldModel
 from rllib_wireless.data.store import Dataset, load_dataset
 from rllib_wireless.envs import make_env
 from rllib_wireless.errors import DataError
-from rllib_wireless.policies import NetworkPolicy
+from rllib_wireless.policies import NetworkPolicy, StackedMLP
 
 _STATE = "policy.safetensors"
 _KEPT_STATES = 2  # the newest, and the one before, which a driver that was killed may ask to start from again
@@ -66,7 +68,7 @@ class ClientGroup:
         self.clients = tuple(folders)
         self.settings, self._state_dir, self._seed = settings, state_dir, seed
         datasets = [load_dataset(folder) for folder in folders.values()]
-        environment = datasets[0].card.environment
+        self._environment = environment = datasets[0].card.environment
         self.layout = Layout.of(make_env(environment.name, **environment.config))
         self.gamma = environment.gamma if settings.gamma is None else settings.gamma
         rows = [_rows(data, settings.rows_of(client)) for client, data in zip(self.clients, datasets, strict=True)]
@@ -214,8 +216,17 @@ class ClientGroup:
         key = zlib.crc32(b"".join(w.tobytes() for w in weights.values()))
         if self._learner is None or self._learner[0] != key:
             model = self._model(weights, statistics)
-            self._learner = key, PolicyLearner(model, self._training, self.settings, self.gamma)
+            self._learner = (
+                key,
+                PolicyLearner(model, self._training, self.settings, self.gamma, partial(self._self_play, model)),
+            )
         return self._learner[1]
+
+    def _self_play(self, model: WorldModel) -> tuple[StackedMLP, dict[str, float]]:
+        s, environment = self.settings, self._environment
+        config = {**environment.config, "episode_slots": s.self_play_episode}
+        games = make_env(environment.name, s.self_play_copies, **config)
+        return SelfPlay(model, games, s, self.gamma, self._seed).learn()
 
     def _minibatches(self, purpose: str, number: int, steps: int, batch_size: int) -> Iterator[Tensor]:
         """Indices of random rows, `steps` times [K, batch_size]."""

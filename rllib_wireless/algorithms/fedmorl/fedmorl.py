@@ -13,6 +13,7 @@ from rllib_wireless.algorithms.fedmorl.baselines import average_policy, join, pa
 from rllib_wireless.algorithms.fedmorl.cells import find_clients
 from rllib_wireless.algorithms.fedmorl.federated_settings import FederatedSettings
 from rllib_wireless.algorithms.fedmorl.federation import Federation
+from rllib_wireless.algorithms.fedmorl.game import check_game
 from rllib_wireless.algorithms.fedmorl.layout import Layout
 from rllib_wireless.algorithms.fedmorl.screening import empty_statistics
 from rllib_wireless.algorithms.fedmorl.server import Report, Server
@@ -94,6 +95,8 @@ class FedMORL(OfflineMultiAgentAlgorithm):
     @override
     def prepare(self, env: BatchedEnv) -> None:
         self.settings = cast(FederatedSettings, self.config.parsed())
+        if self.settings.policy_learning == "self_play":
+            check_game(env)
         self.phase: Phase = "model"
         self.round = self.policy_iteration = 0
         self.weights: Weights | None = None

@@ -35,6 +35,7 @@ class PolicyLearner:
         data: The clients' rows.
         settings: Hyper-parameters.
         gamma: Discount per unit of duration.
+        self_play: Plays in the model; gives a stack of one policy for everyone, and figures.
     """
 
     def __init__(
@@ -43,8 +44,11 @@ class PolicyLearner:
         data: Stack[Rows],
         settings: FedMORLSettings,
         gamma: float,
+        self_play: Callable[[], tuple[StackedMLP, dict[str, float]]] | None = None,
     ) -> None:
         self._model, self._data, self._s, self._gamma = model, data, settings, gamma
+        self._self_play = self_play
+        self._played: tuple[StackedMLP, dict[str, float]] | None = None
         penalty = settings.uncertainty_penalty
         self._dynamics: Model = PenalisedModel(model, penalty) if penalty > 0.0 else model
         own = [data.of(k) for k in range(len(data.sizes))]
@@ -74,7 +78,7 @@ class PolicyLearner:
         """
         prior, network, target = self._network(), self._network(), self._network()
         fresh = [state is None for state in states]
-        if any(fresh):
+        if any(fresh) and self._s.policy_learning != "self_play":
             # All clients are cloned where one begins: generators are their own, so nothing changes for the others.
             self._clone(prior, clone)
             network.load_state_dict(prior.state_dict())
@@ -87,6 +91,8 @@ class PolicyLearner:
         if self._s.policy_learning == "rollout":
             terms = self._learn_q(network, target, prior, shift, policy)
             shift = self._price(network, prior)
+        elif self._s.policy_learning == "self_play":
+            terms = self._play(network)
         else:
             if self._advantages is None:
                 self._advantages = self._plan(prior, plan)
@@ -213,6 +219,17 @@ class PolicyLearner:
         """Values [M, ...] of anchors at observations [P, D]."""
         index, weight = planner.nearest(obs, anchors, self._metric, self._s.planner_neighbours)
         return (values[index] * weight.reshape(*weight.shape, *[1] * (values.dim() - 1))).sum(1)
+
+    def _play(self, network: StackedMLP) -> dict[str, Tensor]:
+        """Give every client the policy of self-play: of one model and one seed it is the same for all."""
+        if self._played is None:
+            assert self._self_play is not None
+            self._played = self._self_play()
+        policy, figures = self._played
+        with torch.no_grad():
+            for mine, one in zip(network.parameters(), policy.parameters(), strict=True):
+                mine.copy_(one.expand_as(mine))
+        return {name: torch.full((self._num_clients,), value) for name, value in figures.items()}
 
     def _learn_q(
         self,

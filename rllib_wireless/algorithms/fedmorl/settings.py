@@ -72,10 +72,10 @@ class FedMORLSettings(Configuration):
     cost_weight: float = field(0.0, "Policies maximise reward - cost_weight * cost.")
 
     # Policies
-    policy_learning: Literal["planner", "rollout", "clone"] = field(
+    policy_learning: Literal["planner", "rollout", "self_play", "clone"] = field(
         "planner",
-        "Algorithm 2: Q-weighted imitation; algorithm 3: conservative Q-learning on data and rollouts; or mere imitation, as a"
-        " baseline.",
+        "Algorithm 2: Q-weighted imitation; algorithm 3: conservative Q-learning on data and rollouts; beyond the paper,"
+        " self-play in the game that the model tells; or mere imitation, as a baseline.",
     )
     beta: float = field(
         0.3, "Temperature: policies are the data's, weighted by exp(Q / beta) (eq. 2).", unit="reward", source=_OPEN, gt=0.0
@@ -143,6 +143,22 @@ class FedMORLSettings(Configuration):
         0.3, "Weight of the conservative term, which holds the policy to the data's.", source=_OPEN, ge=0.0
     )
     tau: float = field(0.2, "Step of the target network's moving average.", source=_OPEN, gt=0.0, le=1.0)
+
+    # Self-play
+    self_play_updates: int = field(150, "Batches that are played, each followed by gradient steps.", source=_OPEN, ge=1)
+    self_play_copies: int = field(32, "Games side by side.", ge=1)
+    self_play_episode: int = field(
+        40_000, "Duration after which a game begins anew, so that beginnings are learned, too.", unit="slots", ge=1
+    )
+    self_play_steps: int = field(128, "Decisions of each game in a batch.", unit="decisions", ge=1)
+    self_play_epochs: int = field(4, "Passes over a batch.", source=_OPEN, ge=1)
+    self_play_batch_size: int = field(4096, "Rows in a gradient step.", unit="rows", ge=1)
+    self_play_lr: float = field(
+        1.5e-3, "Step size of Adam at the start; it falls to zero.", source=_OPEN, gt=0.0, le=1.0
+    )
+    self_play_clip: float = field(
+        0.2, "How far a gradient step follows the ratio of probabilities.", source="PPO", gt=0.0
+    )
 
     @property
     def apart(self) -> bool:

@@ -186,6 +186,29 @@ def advance(p: Params, m: Channel, actions: Ints, reward: Singles, cost: Singles
 
 
 @jit
+def hear(p: Params, m: Channel, actions: Ints, event: Ints, duration: Ints, cost: Singles) -> None:
+    """Go on as if events [B] of these durations [B] had followed actions [B, N]; fills cost [B, N]."""
+    for b in range(actions.shape[0]):
+        c = m.copies[b]
+        c[OUTCOME] = event[b]
+        c[IDLE_SLOTS] = duration[b] if event[b] == IDLE else 0
+        for i in range(actions.shape[1]):
+            cost[b, i] = 0.0
+        _start_sending(m, b, actions[b])
+        difs = 0 if event[b] == IDLE else min(p.difs_slots, duration[b])
+        _elapse(p, m, b, duration[b] - difs, cost[b])
+        for i in range(actions.shape[1]):
+            if m.stations[b, SENDING, i] and event[b] == SUCCESS:
+                _succeed(p, m, b, i)
+            elif m.stations[b, SENDING, i] and event[b] == COLLISION:
+                _collide(p, m, b, i)
+        _hear(p, m, b, event[b], duration[b])
+        _elapse(p, m, b, difs, cost[b])
+        m.counts[b, DECISIONS] += 1
+        m.counts[b, SLOTS] += duration[b]
+
+
+@jit
 def observe(p: Params, m: Channel, obs: Singles, mask: Bools, acting: Bools) -> None:
     """Write observations [B, N, D], masks [B, N, 2] and who acts [B, N]."""
     num_envs, n, capacity = m.arrived.shape

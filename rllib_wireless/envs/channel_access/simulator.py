@@ -100,6 +100,21 @@ class ChannelAccess(BatchedEnv):
         if self.strict:
             self._refuse_illegal(chosen)
         channel.advance(self._params, self._channel, chosen, self._reward, self._cost, self._duration)
+        return self._go_on()
+
+    def hear(self, actions: IntArray, event: IntArray, duration: IntArray) -> EnvStep:
+        if not self.config.saturated or self.config.time_step == "slot":
+            raise UserError(
+                "what stations hear tells their observations only with saturated=True and time_step=decision: arrivals are not heard"
+            )
+        done, heard, slots = (np.ascontiguousarray(a, np.int64) for a in (actions, event, duration))
+        channel.hear(self._params, self._channel, done, heard, slots, self._cost)
+        self._reward[:] = 0.0
+        self._duration[:] = duration
+        return self._go_on()
+
+    def _go_on(self) -> EnvStep:
+        """Show what there is after a step; copies at the end of their episode begin anew."""
         truncated, final = self._never, None
         if self.config.episode_slots is not None:
             copies = self._channel.copies
@@ -171,7 +186,7 @@ def _obs_fields(config: ChannelAccessConfig) -> tuple[ObsField, ...]:
     share = "network's sum" if config.d2lt == "global" else "own and the others' delay"
     last = f", as of the last {config.channel_state}"
     fields = [
-        ObsField("channel_state", "categorical", 4, description=f"IDLE, BUSY, SUCCESS or COLLISION{last}"),
+        ObsField("channel_state", "categorical", 4, common=True, description=f"IDLE, BUSY, SUCCESS or COLLISION{last}"),
         ObsField("previous_action", "categorical", 2, description=f"deferred or transmitted{last}"),
         ObsField("d2lt", "continuous", shared="compressed", description=f"delay to last transmission / {share}"),
         ObsField("queue", "continuous", shared="full", description="queue length / capacity"),

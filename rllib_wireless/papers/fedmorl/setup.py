@@ -25,6 +25,7 @@ class Variant:
 VARIANTS = {
     "plan": Variant("FedMORL (plan)", {"policy_learning": "planner"}),
     "roll": Variant("FedMORL (roll)", {"policy_learning": "rollout"}),
+    "play": Variant("FedMORL (self-play)", {"policy_learning": "self_play", "policy_iterations": 1}),
 }
 """The headline's policies, with the same settings at every N; chosen on other seeds than those of the scales below."""
 

@@ -21,6 +21,7 @@ _JUDGED = partial(learn, judge=True)
 _ATTACKS = (("honest", _JUDGED, "none"), ("poisoned", learn_under_attack, "one client"))
 _SHARED = {"nothing": "nothing", "models": "models (FedMORL)", "data": "rows (pooled)", "policies": "policies"}
 _MORE_ROUNDS = {"policy_iterations": 6, "policy_steps": 135}  # as many steps as the default has in fewer iterations
+_PAPERS_OWN = ("plan", "roll")
 _CLONING = Variant("behaviour cloning", {"policy_learning": "clone", "rounds": 1})
 _SHOWN = ("throughput_ratio", "short_term_fairness", "collision_rate", "mean_delay_ms", "model_loss")
 
@@ -91,7 +92,8 @@ def _observations(s: Scale) -> Iterator[Arm]:
     }
     for stations in sorted({s.study_stations, s.num_stations[-1]}):
         for name, fields in extensions.items():
-            for key, variant in VARIANTS.items():
+            for key in _PAPERS_OWN:
+                variant = VARIANTS[key]
                 shown = {"N": str(stations), "observation": _words(fields) or "the paper's", "policy": variant.label}
                 own = Variant(variant.label, variant.settings, {**variant.env_config, **fields})
                 same = f"{key}_{stations}" if not fields and stations in s.num_stations else None
@@ -103,7 +105,8 @@ def _mixtures(s: Scale) -> Iterator[Arm]:
     for percent in (0, 25, 50, 75, 100):
         shares = {"csma_ca": 1 - percent / 100, "csma_eca": percent / 100}
         changes = {"behaviours": tuple(Behaviour(rule, share) for rule, share in shares.items() if share > 0)}
-        for key, variant in VARIANTS.items():
+        for key in _PAPERS_OWN:
+            variant = VARIANTS[key]
             same = f"{key}_{s.study_stations}" if not percent and s.study_stations in s.num_stations else None
             shown = {"ECA share": f"{percent} %", "policy": variant.label}
             yield Arm("mixture", f"{percent}_{key}", shown, s.study_stations, variant, changes, headline=same)
