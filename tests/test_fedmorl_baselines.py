@@ -175,7 +175,8 @@ def test_baselines_resume_bit_for_bit(config: FedMORLConfig, tmp_path: Path, fed
     resumed.stop()
 
 
-@pytest.mark.parametrize("federate", ["policies", *(pytest.param(f, marks=pytest.mark.slow) for f in BASELINES[1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("federate", BASELINES)
 @pytest.mark.usefixtures("ray_session")
 def test_the_number_of_actors_changes_nothing(config: FedMORLConfig, tmp_path: Path, federate: str) -> None:
     runs = [trained(built(config, tmp_path / str(n), federate=federate, num_client_actors=n)) for n in (0, 1, 2)]
