@@ -21,7 +21,7 @@ from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.stack import stacked
 from rllib_wireless.algorithms.fedmorl.world_model import WorldModel
 from rllib_wireless.envs import BatchedEnv
-from rllib_wireless.envs.base import EnvStep
+from rllib_wireless.envs.base import EnvStep, FloatArray, IntArray
 from rllib_wireless.policies import StackedMLP
 
 _PROBES = 256  # paths in the model along which the game is read
@@ -64,6 +64,7 @@ class SelfPlay:
             self._policy.weights[-1].mul_(0.1)
             self._policy.biases[-1][..., 0] += float(np.log(max(len(env.agents) - 1, 1)))
         self.game = self._read()
+        self._borne = np.ones((env.num_envs, len(env.agents)))  # mean cost of each agent per unit of time, fading
         self._events = self.game.events(len(env.agents)).cumsum(1)
 
     def learn(self) -> tuple[StackedMLP, dict[str, float]]:
@@ -111,10 +112,8 @@ class SelfPlay:
             )
             duration = self.game.duration[event].round().clip(min=1).astype(np.int64)
             step = self._env.hear(actions.numpy(), event, duration)
-            weight = self.game.cost_weight + self._s.cost_weight
-            reward = torch.from_numpy(self.game.reward[event].astype(np.float32))[:, None] - weight * torch.from_numpy(
-                step.cost
-            )
+            price = (self.game.cost_weight + self._s.cost_weight) * torch.from_numpy(self._fair(step, duration))
+            reward = torch.from_numpy(self.game.reward[event].astype(np.float32))[:, None] - price
             elapsed = torch.from_numpy(duration.astype(np.float32))[:, None].expand_as(reward)
             over = torch.from_numpy(step.truncated.copy())[:, None].expand_as(reward)
             after = torch.from_numpy(step.obs.copy())
@@ -137,6 +136,18 @@ class SelfPlay:
             trace = error[t] + fading[t] * trace
             advantage[t] = trace
         return _Batch(obs, actions, chosen, advantage, advantage + value), step, rate
+
+    def _fair(self, step: EnvStep, duration: IntArray) -> FloatArray:
+        """Costs [B, N] in proportion to what the agent has borne in the long run, as a share of the mean.
+
+        Shares of a whole, as delays are, sum to the same whoever bears them: nothing else would tell turns from capture.
+        """
+        keep = (self._gamma ** (duration / len(self._env.agents)))[:, None]
+        self._borne = keep * self._borne + (1.0 - keep) * step.cost / duration[:, None]
+        standing = self._borne / self._borne.mean(1, keepdims=True).clip(min=1e-9)
+        self._borne[step.truncated] = 1.0
+        found: FloatArray = (step.cost * standing).astype(np.float32)
+        return found
 
     def _minibatches(self, batch: _Batch) -> Iterator[_Batch]:
         flat = _Batch(batch.obs.flatten(0, 2), *(column.flatten() for column in batch[1:]))
