@@ -106,7 +106,7 @@ class ClientGroup:
         s = self.settings
         validation = self._validate(weights, statistics)
         model = self._model(weights, statistics, len(self.clients))
-        start = [parameter.detach().clone() for parameter in model.parameters()]
+        start = [parameter.detach().clone() for parameter in model.parameters()] if s.proximal > 0.0 else []
         optimizer = torch.optim.Adam(model.parameters(), lr=s.model_lr * s.model_lr_decay**round)
         total = torch.zeros(len(self.clients))
         for index in self._minibatches("model", round, s.local_steps, s.model_batch_size * s.ensemble_size):

@@ -50,8 +50,11 @@ def open_loop_errors(
         obs = torch.where(going[:, None], drawn.new_obs, obs)
         going = going & ~drawn.terminateds
     predicted = _sums(torch.stack(drawn_rewards, 1), torch.stack(drawn_discounts, 1)).reshape(2, -1, _PATHS).mean(2)
-    before, after = model.normalised(rows.obs[starts]), model.normalised(rows.new_obs[window[:, -1]])
-    expected = model.normalised(mean).reshape(len(starts), _PATHS, -1).mean(1)
+    columns = list(model.layout.continuous)
+    before, after, last = (
+        model.normalised(x)[..., columns] for x in (rows.obs[starts], rows.new_obs[window[:, -1]], mean)
+    )
+    expected = last.reshape(len(starts), _PATHS, -1).mean(1)
     errors = {
         "continuous": expected - after,
         "continuous_unchanged": before - after,

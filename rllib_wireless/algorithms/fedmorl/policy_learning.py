@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rllib_wireless.algorithms.fedmorl import planner
-from rllib_wireless.algorithms.fedmorl.layout import Layout, Model, Rows, inverse, normalise
+from rllib_wireless.algorithms.fedmorl.layout import Layout, Model, Rows, inverse
 from rllib_wireless.algorithms.fedmorl.mcts import Search
 from rllib_wireless.algorithms.fedmorl.rollout import Imagined, rollout
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
@@ -54,7 +54,7 @@ class PolicyLearner:
         own = [data.of(k) for k in range(len(data.sizes))]
         self._rho = [float(rows.rewards.sum() / rows.duration.sum()) for rows in own]
         self._rho_cost = [float(rows.costs.sum() / rows.duration.sum()) for rows in own]
-        self._inputs = self._normalised(data.rows.obs)
+        self._inputs = self._model.normalised(data.rows.obs)
         self._num_clients = len(data.sizes)
         self._advantages: Tensor | None = None
 
@@ -175,12 +175,11 @@ class PolicyLearner:
                 generator=generator,
             ).priced(s.cost_weight)
             how = own[chosen], s.planner_value, s.planner_horizon, s.planner_support
-            q = planner.solve(finite, *how)
-            planned = anchors
             if s.planner == "mcts":
                 planned = rows.obs[k, torch.randperm(size, generator=generator)[: s.mcts_roots]]
-                search = self._search(k, clone, finite, anchors, own[chosen])
-                q = search.plan(planned, generator)
+                q = self._search(k, clone, finite, anchors, own[chosen]).plan(planned, generator)
+            else:
+                planned, q = anchors, planner.solve(finite, *how)
             q_rows = self._interpolated(q, planned, rows.obs[k, :size])
             if s.planner_shift is not None:
                 q_rows[:, 1:] -= planner.lead(q_rows, own) - s.beta * s.planner_shift
@@ -198,8 +197,9 @@ class PolicyLearner:
     ) -> Search:
         """A client's tree search, whose leaves are worth what the anchors say."""
         s = self._s
-        q = planner.solve(finite, data_policy, "data", s.planner_horizon, 0.0)
-        values = (data_policy * q).sum(-1) if s.mcts_leaf == "data" else None
+        values = None
+        if s.mcts_leaf == "data":
+            values = (data_policy * planner.solve(finite, data_policy, "data", s.planner_horizon, 0.0)).sum(-1)
         return Search(
             self._dynamics,
             self._acting(clone, client),
@@ -226,9 +226,7 @@ class PolicyLearner:
             assert self._self_play is not None
             self._played = self._self_play()
         policy, figures = self._played
-        with torch.no_grad():
-            for mine, one in zip(network.parameters(), policy.parameters(), strict=True):
-                mine.copy_(one.expand_as(mine))
+        _give_all(network, policy)
         return {name: torch.full((self._num_clients,), value) for name, value in figures.items()}
 
     def _learn_q(
@@ -298,12 +296,12 @@ class PolicyLearner:
     def _acting(self, network: StackedMLP, client: int, shift: float = 0.0) -> Callable[[Tensor], Tensor]:
         """A client's action probabilities [M, A] as a function of observations [M, D]."""
         own = _shifted(network.slice(client), shift)
-        return lambda obs: torch.softmax(stacked(own, self._normalised(obs)[None])[0], -1)
+        return lambda obs: torch.softmax(stacked(own, self._model.normalised(obs)[None])[0], -1)
 
     @torch.no_grad()
     def _td_terms(self, rows: Imagined, clone: StackedMLP) -> "_TdTerms":
         """What the TD error of each row needs; rewards in units of beta."""
-        inputs, new_inputs = self._normalised(rows.obs), self._normalised(rows.new_obs)
+        inputs, new_inputs = self._model.normalised(rows.obs), self._model.normalised(rows.new_obs)
         discount = interval_discount(self._gamma, rows.duration, rows.terminateds)
         time = planner.elapsed(rows.duration, discount, self._gamma)
         rho, rho_cost = (torch.tensor(x)[:, None] for x in (self._rho, self._rho_cost))
@@ -346,20 +344,14 @@ class PolicyLearner:
         sizes = (self._model.layout.obs_size, *self._s.policy_hiddens, self._model.layout.num_actions)
         network = StackedMLP(1, sizes, torch.Generator().manual_seed(0))
         stack = StackedMLP(self._num_clients, sizes)
-        with torch.no_grad():  # all clients begin alike, whoever shares the process
-            for mine, one in zip(stack.parameters(), network.parameters(), strict=True):
-                mine.copy_(one.expand_as(mine))
+        _give_all(stack, network)  # all clients begin alike, whoever shares the process
         return stack
-
-    def _normalised(self, obs: Tensor) -> Tensor:
-        return normalise(obs, self._model.layout, self._model.feature_mean, self._model.feature_std)
 
     @cached_property
     def _metric(self) -> Tensor:
         """What a difference in each column of an observation counts between neighbours."""
         metric = torch.full((self._model.layout.obs_size,), _CATEGORICAL_DISTANCE)
-        std = self._model.feature_std
-        metric[list(self._model.layout.continuous)] = torch.where(std > 1e-6, 1.0 / std.clamp(min=1e-6), 0.0)
+        metric[list(self._model.layout.continuous)] = inverse(self._model.feature_std)
         return metric
 
 
@@ -389,6 +381,13 @@ class _TdTerms(NamedTuple):
 def _by_client(values: Tensor) -> Tensor:
     """[K, B, ...] as the losses want it, [B, K, ...]."""
     return values.transpose(0, 1)
+
+
+def _give_all(stack: StackedMLP, network: StackedMLP) -> None:
+    """Give every network of the stack the parameters of this one, a stack of one."""
+    with torch.no_grad():
+        for mine, one in zip(stack.parameters(), network.parameters(), strict=True):
+            mine.copy_(one.expand_as(mine))
 
 
 def _shifted(network: StackedMLP, shift: float) -> StackedMLP:

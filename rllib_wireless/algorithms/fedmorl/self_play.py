@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from rllib_wireless.algorithms.fedmorl.game import Game, common_field, read_game
-from rllib_wireless.algorithms.fedmorl.layout import normalise
 from rllib_wireless.algorithms.fedmorl.rollout import rollout
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.stack import stacked
@@ -33,7 +32,7 @@ _SMALLEST_SPREAD = 0.1  # advantages are divided by no less: noise would lead a 
 class _Batch(NamedTuple):
     """What one policy has met, leaves [T, B, N] or [T, B, N, D]."""
 
-    obs: Tensor
+    obs: Tensor  # normalised
     actions: Tensor
     log_prob: Tensor
     advantage: Tensor
@@ -100,7 +99,7 @@ class SelfPlay:
         """Let the policy play; returns what it met, where it stands, and its mean reward per unit of time."""
         observations, following, columns = [], [], []
         for _ in range(self._s.self_play_steps):
-            obs = torch.from_numpy(step.obs.copy())
+            obs = self._model.normalised(torch.from_numpy(step.obs))
             log_prob = torch.log_softmax(self._apply(self._policy, obs), -1)
             acts = self._random.random(obs.shape[:2]) < log_prob[..., 1].exp().numpy()
             acts &= step.action_mask[..., 1]
@@ -120,7 +119,7 @@ class SelfPlay:
             if step.final is not None:
                 after[step.final.copies] = torch.from_numpy(step.final.obs)
             observations.append(obs)
-            following.append(after)
+            following.append(self._model.normalised(after))
             chosen = log_prob.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
             columns.append((actions, chosen, reward, elapsed, over))
         actions, chosen, reward, elapsed, over = (torch.stack(column) for column in zip(*columns, strict=True))
@@ -167,5 +166,4 @@ class SelfPlay:
         return 0.5 * functional.mse_loss(value, rows.value_target) - gain.mean()
 
     def _apply(self, network: StackedMLP, obs: Tensor) -> Tensor:
-        inputs = normalise(obs, self._model.layout, self._model.feature_mean, self._model.feature_std)
-        return stacked(network, inputs.flatten(0, -2)[None])[0].reshape(*obs.shape[:-1], -1)
+        return stacked(network, obs.flatten(0, -2)[None])[0].reshape(*obs.shape[:-1], -1)

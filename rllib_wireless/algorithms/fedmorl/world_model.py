@@ -185,8 +185,8 @@ class WorldModel(nn.Module):
         )
 
     def normalised(self, obs: Tensor) -> Tensor:
-        """The continuous fields of observations [..., D] in units of their deviation over the data, [..., C]."""
-        return normalise(obs, self.layout, self.feature_mean, self.feature_std)[..., list(self.layout.continuous)]
+        """Observations [..., D] as networks read them: continuous fields in units of their deviation over the data."""
+        return normalise(obs, self.layout, self.feature_mean, self.feature_std)
 
     def sample(self, obs: Tensor, std: Tensor, noise: Tensor) -> Tensor:
         """Observations obs + std * noise within the fields' bounds, [..., D]."""
@@ -194,7 +194,7 @@ class WorldModel(nn.Module):
 
     def _inputs(self, obs: Tensor, actions: Tensor) -> Tensor:
         """Normalised observation and one-hot action."""
-        x = normalise(obs, self.layout, self.feature_mean, self.feature_std)
+        x = self.normalised(obs)
         return torch.cat([x, functional.one_hot(actions, self.layout.num_actions).float()], dim=-1)
 
     def _one_hot(self, parts: Tensor) -> Tensor:
