@@ -11,6 +11,7 @@ from test_world_model import HIDDENS, LAYOUT, draw, stack
 from rllib_wireless.algorithms.fedmorl.client import ClientGroup
 from rllib_wireless.algorithms.fedmorl.layout import Layout, Rows
 from rllib_wireless.algorithms.fedmorl.policy_learning import PolicyLearner
+from rllib_wireless.algorithms.fedmorl.policy_state import policy_of
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.stack import Stack
 from rllib_wireless.algorithms.fedmorl.statistics import client_statistics, merge_statistics
@@ -168,7 +169,7 @@ def test_a_pessimist_stays_with_the_data_where_they_do_not_cover(bettor: WorldMo
         for iteration in range(2):
             states, _ = learner.improve(states, *[[torch.Generator().manual_seed(s)] for s in (1, 2, 3 + iteration)])
         obs = torch.tensor([[1.0, level] for level in (0.6, 0.8, 1.0)])
-        logits = PolicyLearner.policy(states[0], "bettor", BET).logits(obs[:, None].numpy())
+        logits = policy_of(states[0], "bettor", BET).logits(obs[:, None].numpy())
         return float((logits[:, 0, 1] - logits[:, 0, 0]).mean())
 
     assert odds(0.0) > odds(30.0) + 1.0

@@ -15,7 +15,7 @@ from rllib_wireless.algorithms.fedmorl.federated_settings import FederatedSettin
 from rllib_wireless.algorithms.fedmorl.fedmorl import FedMORL, FedMORLConfig
 from rllib_wireless.algorithms.fedmorl.layout import Layout
 from rllib_wireless.algorithms.fedmorl.likelihood import held_out_loss
-from rllib_wireless.algorithms.fedmorl.policy_learning import PolicyLearner, with_policy
+from rllib_wireless.algorithms.fedmorl.policy_state import policy_of, with_policy
 from rllib_wireless.algorithms.fedmorl.statistics import merge_statistics
 from rllib_wireless.algorithms.fedmorl.world_model import WorldModel
 from rllib_wireless.data import client_folders
@@ -141,7 +141,7 @@ def test_a_policy_adopted_is_read_back_whatever_the_normalisation() -> None:
     mean, std = torch.tensor([0.4, 0.0]), torch.tensor([0.25, 0.5])
     state = with_policy({"feature_mean": mean, "feature_std": std}, policy, layout)
     obs = np.random.default_rng(0).random((20, 1, layout.obs_size), np.float32)
-    np.testing.assert_allclose(PolicyLearner.policy(state, "a", layout).logits(obs), policy.logits(obs), atol=1e-5)
+    np.testing.assert_allclose(policy_of(state, "a", layout).logits(obs), policy.logits(obs), atol=1e-5)
 
 
 def test_cloning_imitates_and_plans_nothing(config: FedMORLConfig, csma_clients: Path, tmp_path: Path) -> None:

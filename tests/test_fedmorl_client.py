@@ -14,6 +14,7 @@ from rllib_wireless.algorithms.fedmorl.client import ClientGroup, ClientUpdate
 from rllib_wireless.algorithms.fedmorl.layout import Layout, Rows
 from rllib_wireless.algorithms.fedmorl.planner import lead
 from rllib_wireless.algorithms.fedmorl.policy_learning import PolicyLearner
+from rllib_wireless.algorithms.fedmorl.policy_state import policy_of
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.stack import Stack
 from rllib_wireless.algorithms.fedmorl.statistics import Statistics, client_statistics, merge_statistics
@@ -251,7 +252,7 @@ def learned_log_odds(bandit: Rows, iterations: int, layout: Layout = LAYOUT, **s
         generators = [[torch.Generator().manual_seed(seed)] for seed in (1, 2, 3 + iteration)]
         states, _ = learner.improve(states, *generators)
     obs = torch.tensor([[1.0, 0.0, 0.1], [1.0, 0.0, 0.5], [1.0, 0.0, 0.9]])
-    logits = PolicyLearner.policy(states[0], "bandit", layout).logits(obs[:, None].numpy())
+    logits = policy_of(states[0], "bandit", layout).logits(obs[:, None].numpy())
     return float((logits[:, 0, 1] - logits[:, 0, 0]).mean())
 
 

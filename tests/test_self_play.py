@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import lsq_linear
 from torch import Tensor
 
 from rllib_wireless.algorithms.fedmorl.client import ClientGroup
-from rllib_wireless.algorithms.fedmorl.game import Game, common_field, read_game
+from rllib_wireless.algorithms.fedmorl.game import Game, _transition, common_field, read_game
 from rllib_wireless.algorithms.fedmorl.layout import Outcomes
-from rllib_wireless.algorithms.fedmorl.policy_learning import PolicyLearner
+from rllib_wireless.algorithms.fedmorl.policy_state import policy_of
 from rllib_wireless.algorithms.fedmorl.self_play import SelfPlay
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.statistics import merge_statistics
@@ -89,6 +90,20 @@ def test_the_game_is_read_off_one_agent_s_view() -> None:
     assert game.cost_weight == pytest.approx(OneView.alpha, rel=1e-3)
 
 
+def test_the_transition_is_the_least_squares_one_and_drops_what_is_rare() -> None:
+    """On noisy views: as SciPy's bounded least squares finds it from all rows, column after column."""
+    random = np.random.default_rng(0)
+    truth = np.array([[0.0, 1.0, 0.0], [0.0, 0.1, 0.9], [0.0, 0.0, 1.0]])
+    before = random.dirichlet([6.0, 1.0, 0.5], 300)
+    after = np.abs(before @ truth + 0.02 * random.standard_normal((300, 3)))
+    sums = 1e3 * np.kron(np.eye(3), np.ones(3))
+    expected = lsq_linear(
+        np.vstack([np.kron(before, np.eye(3)), sums]), np.concatenate([after.ravel(), np.full(3, 1e3)]), (0.0, 1.0)
+    )
+    np.testing.assert_allclose(_transition(before, after, rare=0.0), expected.x.reshape(3, 3), atol=2e-3)
+    np.testing.assert_array_equal(_transition(before, after, rare=0.3), [[0, 1, 0], [0, 0, 1], [0, 0, 1]])
+
+
 def test_an_environment_without_a_common_event_is_refused() -> None:
     env = make_env("channel_access", 1, num_stations=2)
     assert common_field(env) == slice(0, 4)
@@ -138,7 +153,7 @@ def test_stations_learn_to_take_turns(csma_clients: Path, tmp_path: Path) -> Non
     network, _ = ExactGame(model, env, settings, gamma=0.999, seed=0).learn()
     state = {f"policy.{name}": p.detach()[0] for name, p in network.named_parameters()}
     state |= {"feature_mean": model.feature_mean, "feature_std": model.feature_std, "shift": torch.zeros(())}
-    policy = NetworkPolicy.stack([PolicyLearner.policy(state, agent, clients.layout) for agent in AGENTS])
+    policy = NetworkPolicy.stack([policy_of(state, agent, clients.layout) for agent in AGENTS])
     found = evaluate(
         policy, "channel_access", {"num_stations": 3}, num_envs=8, steps=2000, warmup_steps=200, seed=1000
     ).metrics()

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from rllib_wireless.algorithms.fedmorl.layout import Layout, Rows
 from rllib_wireless.algorithms.fedmorl.open_loop import open_loop_errors
-from rllib_wireless.algorithms.fedmorl.policy_learning import PolicyLearner, with_policy
+from rllib_wireless.algorithms.fedmorl.policy_learning import PolicyLearner
+from rllib_wireless.algorithms.fedmorl.policy_state import policy_of, with_policy
 from rllib_wireless.algorithms.fedmorl.self_play import SelfPlay
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.stack import Stack
@@ -163,7 +164,7 @@ class ClientGroup:
             state = self._load(client, iteration)
             if state is None:
                 raise DataError("the client has learned no policy yet", self._state_dir / client)
-            found[client] = PolicyLearner.policy(state, client.split("/")[-1], self.layout)
+            found[client] = policy_of(state, client.split("/")[-1], self.layout)
         return found
 
     def adopt_policy(self, policy: NetworkPolicy, iteration: int) -> dict[str, bool]:

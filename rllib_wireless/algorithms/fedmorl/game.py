@@ -80,20 +80,21 @@ def common_field(env: BatchedEnv) -> slice:
     return field_slices(env.obs_fields)[names[0]]
 
 
-def read_game(model: Model, obs: Tensor, event: slice) -> Game:
+def read_game(model: Model, obs: Tensor, event: slice, rare: float = 0.0) -> Game:
     """Fit the game to what a model says at observations [M, D].
 
     Args:
         model: The model of one agent's view.
         obs: Observations that agents may come to; the more they differ in what to expect, the better.
         event: Columns of the common field.
+        rare: Probabilities in the transition below this are taken for errors of the model.
     """
     outcomes = model.outcomes(obs)
     number = event.stop - event.start
     heard = functional.one_hot(outcomes.obs[..., event].argmax(-1), number).double()  # [M, 2, K, S]
     weight = heard * outcomes.prob.double().unsqueeze(-1)
     probability = weight.sum(2).numpy()  # [M, 2, S]
-    transition = _transition(probability[:, 0], probability[:, 1])
+    transition = _transition(probability[:, 0], probability[:, 1], rare)
 
     total = weight.sum((0, 1, 2)).clamp(min=1e-12)
 
@@ -117,16 +118,19 @@ def read_game(model: Model, obs: Tensor, event: slice) -> Game:
     )
 
 
-def _transition(before: Array, after: Array) -> Array:
-    """The stochastic matrix T [S, S] with before @ T nearest to after, both [M, S], by non-negative least squares."""
+def _transition(before: Array, after: Array, rare: float) -> Array:
+    """The stochastic matrix T [S, S] with before @ T nearest to after, both [M, S], by non-negative least squares.
+
+    Entries below `rare` are taken for errors of the model.
+    """
     number = before.shape[1]
     identity = np.eye(number)
-    # The normal equations of all columns of T at once, and below them the sums of its rows.
-    left = np.vstack(
-        [np.kron(before.T @ before / len(before), identity), _ROW_WEIGHT * np.kron(identity, np.ones(number))]
-    )
-    right = np.concatenate([(before.T @ after / len(before)).ravel(), np.full(number, _ROW_WEIGHT)])
+    # All columns of T at once, and below them the sums of its rows; Q and R in place of all M rows.
+    q, r = np.linalg.qr(before)
+    left = np.vstack([np.kron(r, identity), _ROW_WEIGHT * np.kron(identity, np.ones(number))])
+    right = np.concatenate([(q.T @ after).ravel(), np.full(number, _ROW_WEIGHT)])
     solution, _ = nnls(left, right)
     matrix: Array = solution.reshape(number, number)
+    matrix[matrix < rare] = 0.0
     matrix /= matrix.sum(1, keepdims=True)
     return matrix

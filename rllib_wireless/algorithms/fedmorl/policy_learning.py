@@ -8,18 +8,16 @@ import torch
 from torch import Tensor
 
 from rllib_wireless.algorithms.fedmorl import planner
-from rllib_wireless.algorithms.fedmorl.layout import Layout, Model, Rows, inverse
+from rllib_wireless.algorithms.fedmorl.layout import Model, Rows, inverse
 from rllib_wireless.algorithms.fedmorl.mcts import Search
+from rllib_wireless.algorithms.fedmorl.policy_state import State, give_all, named_parameters, set_parameters, shifted
 from rllib_wireless.algorithms.fedmorl.rollout import Imagined, rollout
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.stack import Stack, stacked, take
 from rllib_wireless.algorithms.fedmorl.uncertainty import PenalisedModel
 from rllib_wireless.algorithms.fedmorl.world_model import WorldModel
 from rllib_wireless.algorithms.losses import Loss, cql_dqn, imitation, interval_discount, q_weighted_imitation
-from rllib_wireless.policies import NetworkPolicy, StackedMLP
-
-State = dict[str, Tensor]
-"""What a client keeps: its networks by name, and the normalisation of their inputs."""
+from rllib_wireless.policies import StackedMLP
 
 # Observations that differ in a categorical field are not neighbours, however close they are otherwise.
 _CATEGORICAL_DISTANCE = 10.0
@@ -28,7 +26,7 @@ _CATEGORICAL_DISTANCE = 10.0
 class PolicyLearner:
     """Learns the policies of K clients, each from its own rows and the global model.
 
-    Networks read normalised observations; `policy` folds the normalisation into the first layer.
+    Networks read normalised observations; `policy_of` folds the normalisation into the first layer.
 
     Args:
         model: The global world model.
@@ -86,7 +84,7 @@ class PolicyLearner:
         for k, state in enumerate(states):
             if state is not None:
                 for name, stack in (("clone", prior), ("policy", network), ("target", target)):
-                    _set(stack, k, state, name)
+                    set_parameters(stack, k, state, name)
         shift = torch.stack([torch.zeros(()) if state is None else state["shift"] for state in states])
         if self._s.policy_learning == "rollout":
             terms = self._learn_q(network, target, prior, shift, policy)
@@ -100,27 +98,11 @@ class PolicyLearner:
         named = {"clone": prior, "policy": network, "target": target}
         mean, std = self._model.feature_mean, self._model.feature_std
         new_states = [
-            {key: value for name, stack in named.items() for key, value in _get(stack, k, name).items()}
+            {key: value for name, stack in named.items() for key, value in named_parameters(stack, k, name).items()}
             | {"feature_mean": mean, "feature_std": std, "shift": shift[k].clone()}
             for k in range(self._num_clients)
         ]
         return new_states, [{name: float(term[k]) for name, term in terms.items()} for k in range(self._num_clients)]
-
-    @staticmethod
-    def policy(state: State, agent: str, layout: Layout) -> NetworkPolicy:
-        """The policy in a client's state, acting on observations as the environment gives them."""
-        names = sorted(name for name in state if name.startswith("policy.weights."))
-        widths = [state[name].shape[1] for name in names]
-        network = StackedMLP(1, (state[names[0]].shape[0], *widths))
-        _set(network, 0, state, "policy")
-        network = _shifted(network, float(state["shift"]))
-        with torch.no_grad():  # w (x - mean) / std + b, as a layer that reads x
-            columns = list(layout.continuous)
-            scale = inverse(state["feature_std"])
-            weight = network.weights[0][0]
-            network.biases[0][0, 0] -= (weight[columns] * (state["feature_mean"] * scale)[:, None]).sum(0)
-            weight[columns] *= scale[:, None]
-        return NetworkPolicy(network, [agent])
 
     def _clone(self, network: StackedMLP, generators: Sequence[torch.Generator]) -> None:
         """Fit the policy that made the data."""
@@ -226,7 +208,7 @@ class PolicyLearner:
             assert self._self_play is not None
             self._played = self._self_play()
         policy, figures = self._played
-        _give_all(network, policy)
+        give_all(network, policy)
         return {name: torch.full((self._num_clients,), value) for name, value in figures.items()}
 
     def _learn_q(
@@ -295,7 +277,7 @@ class PolicyLearner:
 
     def _acting(self, network: StackedMLP, client: int, shift: float = 0.0) -> Callable[[Tensor], Tensor]:
         """A client's action probabilities [M, A] as a function of observations [M, D]."""
-        own = _shifted(network.slice(client), shift)
+        own = shifted(network.slice(client), shift)
         return lambda obs: torch.softmax(stacked(own, self._model.normalised(obs)[None])[0], -1)
 
     @torch.no_grad()
@@ -344,7 +326,7 @@ class PolicyLearner:
         sizes = (self._model.layout.obs_size, *self._s.policy_hiddens, self._model.layout.num_actions)
         network = StackedMLP(1, sizes, torch.Generator().manual_seed(0))
         stack = StackedMLP(self._num_clients, sizes)
-        _give_all(stack, network)  # all clients begin alike, whoever shares the process
+        give_all(stack, network)  # all clients begin alike, whoever shares the process
         return stack
 
     @cached_property
@@ -353,17 +335,6 @@ class PolicyLearner:
         metric = torch.full((self._model.layout.obs_size,), _CATEGORICAL_DISTANCE)
         metric[list(self._model.layout.continuous)] = inverse(self._model.feature_std)
         return metric
-
-
-def with_policy(state: State, policy: NetworkPolicy, layout: Layout) -> State:
-    """A client's state whose policy, and target network, are this one; the inverse of `PolicyLearner.policy`."""
-    columns, mean, std = list(layout.continuous), state["feature_mean"], state["feature_std"]
-    own = {name: parameter.detach()[0].clone() for name, parameter in policy.network.named_parameters()}
-    weight = own["weights.0"]
-    own["biases.0"][0] += (weight[columns] * mean[:, None]).sum(0)
-    weight[columns] *= (std * (inverse(std) > 0.0))[:, None]
-    networks = {f"{kind}.{name}": value.clone() for kind in ("policy", "target") for name, value in own.items()}
-    return state | networks | {"shift": torch.zeros(())}
 
 
 class _TdTerms(NamedTuple):
@@ -381,27 +352,3 @@ class _TdTerms(NamedTuple):
 def _by_client(values: Tensor) -> Tensor:
     """[K, B, ...] as the losses want it, [B, K, ...]."""
     return values.transpose(0, 1)
-
-
-def _give_all(stack: StackedMLP, network: StackedMLP) -> None:
-    """Give every network of the stack the parameters of this one, a stack of one."""
-    with torch.no_grad():
-        for mine, one in zip(stack.parameters(), network.parameters(), strict=True):
-            mine.copy_(one.expand_as(mine))
-
-
-def _shifted(network: StackedMLP, shift: float) -> StackedMLP:
-    """The network, a stack of one, with this added to the outputs of all actions but 0; changed in place."""
-    with torch.no_grad():
-        network.biases[-1][..., 1:] += shift
-    return network
-
-
-def _get(network: StackedMLP, client: int, prefix: str) -> State:
-    return {f"{prefix}.{name}": p.detach()[client].clone() for name, p in network.named_parameters()}
-
-
-def _set(network: StackedMLP, client: int, state: State, prefix: str) -> None:
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter[client] = state[f"{prefix}.{name}"]

@@ -59,9 +59,9 @@ class SelfPlay:
         sizes = (model.layout.obs_size, *settings.policy_hiddens)
         self._policy = StackedMLP(1, (*sizes, 2), self._generator)
         self._critic = StackedMLP(1, (*sizes, 1), self._generator)
-        with torch.no_grad():  # one agent acts on average at first
+        with torch.no_grad():  # all agents begin with about the same small probability of acting
             self._policy.weights[-1].mul_(0.1)
-            self._policy.biases[-1][..., 0] += float(np.log(max(len(env.agents) - 1, 1)))
+            self._policy.biases[-1][..., 0] += float(np.log(len(env.agents) / settings.self_play_start - 1.0))
         self.game = self._read()
         self._borne = np.ones((env.num_envs, len(env.agents)))  # mean cost of each agent per unit of time, fading
         self._events = self.game.events(len(env.agents)).cumsum(1)
@@ -92,7 +92,7 @@ class SelfPlay:
         start = torch.from_numpy(self._env.reset(0).obs[0, :1].copy()).expand(_PROBES, -1)
         chance = torch.tensor([1.0 - 1.0 / len(self._env.agents), 1.0 / len(self._env.agents)])
         paths = rollout(self._model, lambda obs: chance.expand(len(obs), -1), start, _PROBE_STEPS, self._generator)
-        return read_game(self._model, paths.obs, common_field(self._env))
+        return read_game(self._model, paths.obs, common_field(self._env), self._s.self_play_rare)
 
     @torch.no_grad()
     def _play(self, step: EnvStep) -> tuple[_Batch, EnvStep, float]:
@@ -111,7 +111,9 @@ class SelfPlay:
             )
             duration = self.game.duration[event].round().clip(min=1).astype(np.int64)
             step = self._env.hear(actions.numpy(), event, duration)
-            price = (self.game.cost_weight + self._s.cost_weight) * torch.from_numpy(self._fair(step, duration))
+            cost = torch.from_numpy(self._fair(step, duration))
+            cost = torch.lerp(cost, cost.mean(1, keepdim=True), self._s.self_play_team)
+            price = (self.game.cost_weight + self._s.cost_weight) * cost
             reward = torch.from_numpy(self.game.reward[event].astype(np.float32))[:, None] - price
             elapsed = torch.from_numpy(duration.astype(np.float32))[:, None].expand_as(reward)
             over = torch.from_numpy(step.truncated.copy())[:, None].expand_as(reward)

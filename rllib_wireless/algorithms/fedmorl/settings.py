@@ -146,6 +146,29 @@ class FedMORLSettings(Configuration):
 
     # Self-play
     self_play_updates: int = field(150, "Batches that are played, each followed by gradient steps.", source=_OPEN, ge=1)
+    self_play_start: float = field(
+        0.1,
+        "Agents that act at once, on average, under the policy that the play begins with; less than 1: collisions teach little.",
+        unit="agents",
+        source=_OPEN,
+        gt=0.0,
+        lt=1.0,
+    )
+    self_play_team: float = field(
+        0.5,
+        "Share of the team in an agent's costs: 0, it minds its own alone, and many agents come to act too often; 1, it minds the"
+        " mean of all, and does not know which were its doing.",
+        source=_OPEN,
+        ge=0.0,
+        le=1.0,
+    )
+    self_play_rare: float = field(
+        0.3,
+        "When n agents act at once, what follows with less than this probability is taken for an error of the model.",
+        source=_OPEN,
+        ge=0.0,
+        lt=0.5,
+    )
     self_play_copies: int = field(32, "Games side by side.", ge=1)
     self_play_episode: int = field(
         40_000, "Duration after which a game begins anew, so that beginnings are learned, too.", unit="slots", ge=1

@@ -13,11 +13,10 @@ from rllib_wireless.data import Behaviour, collect
 from rllib_wireless.errors import UserError
 from rllib_wireless.papers import figures
 from rllib_wireless.papers.experiment import Cell, Claim, Json, Progress, read_json, record, run_cells, write_results
+from rllib_wireless.papers.fedmorl.setup import MARGINS, REFERENCE, SOURCE
 from rllib_wireless.policies.evaluation import Evaluation, evaluate, paired_difference
 
 ENV = "channel_access"
-DATA_SOURCE = "csma_ca"
-REFERENCE = "ac_be"
 
 LABELS = {
     "fedmorl_plan": "FedMORL (plan)",
@@ -30,9 +29,6 @@ LABELS = {
     "tdma": "TDMA (bound)",
 }
 RULES = ("ac_vo", "ac_vi", "ac_be", "csma_ca", "csma_eca", "tdma")
-
-MARGINS = {"throughput_ratio": 0.01, "short_term_fairness": 0.03}
-"""A policy is not inferior where the lower 95 % bound of the paired difference is above minus this."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def _collect(s: Scale, out: Path, progress: Progress) -> Json:
     card = collect(
         ENV,
         s.env_config,
-        [Behaviour(DATA_SOURCE)],
+        [Behaviour(SOURCE)],
         s.data_steps,
         out / "data",
         seed=s.data_seed,
@@ -171,7 +167,7 @@ def _summarise(out: Path, s: Scale, results: Mapping[str, Json]) -> None:
 def _claims(evaluations: Mapping[str, Evaluation]) -> list[Claim]:
     claims = []
     for name in ("fedmorl_plan", "fedmorl_roll"):
-        for other, margins in ((REFERENCE, MARGINS), (DATA_SOURCE, dict.fromkeys(MARGINS, 0.0))):
+        for other, margins in ((REFERENCE, MARGINS), (SOURCE, dict.fromkeys(MARGINS, 0.0))):
             for metric, margin in margins.items():
                 mean, lower, upper = paired_difference(evaluations[name], evaluations[other], metric)
                 relation = "not below" if margin else "above"
