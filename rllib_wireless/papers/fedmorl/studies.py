@@ -21,7 +21,6 @@ _JUDGED = partial(learn, judge=True)
 _ATTACKS = (("honest", _JUDGED, "none"), ("poisoned", learn_under_attack, "one client"))
 _SHARED = {"nothing": "nothing", "models": "models (FedMORL)", "data": "rows (pooled)", "policies": "policies"}
 _MORE_ROUNDS = {"policy_iterations": 6, "policy_steps": 135}  # as many steps as the default has in fewer iterations
-_PAPERS_OWN = ("plan", "roll")
 _CLONING = Variant("behaviour cloning", {"policy_learning": "clone", "rounds": 1})
 _SHOWN = ("throughput_ratio", "short_term_fairness", "collision_rate", "mean_delay_ms", "model_loss")
 
@@ -84,19 +83,19 @@ def arms(s: Scale) -> list[Arm]:
 
 def _observations(s: Scale) -> Iterator[Arm]:
     """What more, or less, a station observes."""
-    extensions: dict[str, Mapping[str, Any]] = {
-        "paper": {},
-        "rank": {"rank": True},
-        "local": {"d2lt": "local"},
-        "slot": {"channel_state": "slot"},
+    extensions: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
+        "paper": ({}, ("plan", "play")),
+        "rank": ({"rank": True}, ("plan", "play")),
+        "local": ({"d2lt": "local"}, ("plan",)),
+        "slot": ({"channel_state": "slot"}, ("plan",)),
     }
     for stations in sorted({s.study_stations, s.num_stations[-1]}):
-        for name, fields in extensions.items():
-            for key in _PAPERS_OWN:
+        for name, (fields, keys) in extensions.items():
+            for key in keys:
                 variant = VARIANTS[key]
                 shown = {"N": str(stations), "observation": _words(fields) or "the paper's", "policy": variant.label}
                 own = Variant(variant.label, variant.settings, {**variant.env_config, **fields})
-                same = f"{key}_{stations}" if not fields and stations in s.num_stations else None
+                same = f"{key}_{stations}" if not fields else None
                 yield Arm("observations", f"{name}_{key}_{stations}", shown, stations, own, headline=same)
 
 
@@ -105,13 +104,10 @@ def _mixtures(s: Scale) -> Iterator[Arm]:
     for percent in (0, 25, 50, 75, 100):
         shares = {"csma_ca": 1 - percent / 100, "csma_eca": percent / 100}
         changes = {"behaviours": tuple(Behaviour(rule, share) for rule, share in shares.items() if share > 0)}
-        for key in _PAPERS_OWN:
-            variant = VARIANTS[key]
-            same = f"{key}_{s.study_stations}" if not percent and s.study_stations in s.num_stations else None
+        for key, variant in (("plan", VARIANTS["plan"]), ("clone", _CLONING)):
+            same = f"{key}_{s.study_stations}" if key in VARIANTS and not percent else None
             shown = {"ECA share": f"{percent} %", "policy": variant.label}
             yield Arm("mixture", f"{percent}_{key}", shown, s.study_stations, variant, changes, headline=same)
-        shown = {"ECA share": f"{percent} %", "policy": _CLONING.label}
-        yield Arm("mixture", f"{percent}_clone", shown, s.study_stations, _CLONING, changes)
 
 
 def _federation(s: Scale) -> Iterator[Arm]:
