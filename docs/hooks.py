@@ -4,6 +4,7 @@ A comment `<!-- table: KIND ARGUMENTS -->` in a page becomes a table:
 
     settings rllib_wireless.algorithms.baselines.bc.BCSettings    fields of a Configuration
     rules | metrics | observations channel_access                 what an environment has
+    presets rllib_wireless.envs.radio_resource.RadioResourceConfig   the fields that presets give other defaults
     algorithms                                                    all algorithms and what they need
     csv environments/channel_access.csv num_stations=2,8          rows of a file, less columns that are empty
     comparison | claims | experiment results/NAME/results.json    what `rllib-wireless reproduce` wrote
@@ -17,6 +18,7 @@ import csv
 import importlib
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,20 @@ def settings(path: str) -> str:
         ("field", "default", "unit", "meaning", "source"),
         [(_code(f.name), _default(f.default, f.type), f.unit, f.description, f.source) for f in config.documentation()],
     )
+
+
+def presets(path: str) -> str:
+    """The fields that the presets of a Configuration give other defaults."""
+    module, _, name = path.rpartition(".")
+    config: type[Configuration] = getattr(importlib.import_module(module), name)
+    presets = sys.modules[config.__module__].PRESETS
+    defaults = {f.name: f.default for f in config.documentation()}
+    changed = dict.fromkeys(field for preset in presets.values() for field in preset)
+    rows = [
+        (_code(field), *(_code(str(preset.get(field, defaults[field]))) for preset in presets.values()))
+        for field in changed
+    ]
+    return table(("field", *map(_code, presets)), rows)
 
 
 def rules(env: str) -> str:
@@ -85,6 +101,8 @@ def csv_rows(path: str, *conditions: str) -> str:
         rows = list(csv.DictReader(file))
     for column, _, allowed in (condition.partition("=") for condition in conditions):
         rows = [row for row in rows if row[column] in allowed.split(",")]
+    if not rows:
+        return "Not run yet."
     constant = {c for c, _, allowed in (condition.partition("=") for condition in conditions) if "," not in allowed}
     columns = [name for name in rows[0] if name not in constant and any(row[name] for row in rows)]
     return table([name.replace("_", " ") for name in columns], [[row[name] for name in columns] for row in rows])
@@ -156,6 +174,7 @@ def experiment(path: str) -> str:
 
 TABLES: dict[str, Callable[..., str]] = {
     "settings": settings,
+    "presets": presets,
     "rules": rules,
     "metrics": metrics,
     "observations": observations,

@@ -162,7 +162,7 @@ def test_divergence_is_told_with_its_remedy(bc: BCConfig) -> None:
 
 
 def test_each_agents_gradient_is_clipped_by_its_own_norm() -> None:
-    from rllib_wireless.algorithms.gradient import agent_norms
+    from rllib_wireless.algorithms.stacked import agent_norms
 
     gradients = [torch.randn(3, 4, 5), torch.randn(3, 1, 5)]
     for i, norm in enumerate(agent_norms(gradients)):

@@ -6,11 +6,12 @@ import torch
 
 from rllib_wireless.algorithms.losses import (
     cql_dqn,
-    double_dqn_target,
+    double_q_value,
     imitation,
     interval_discount,
     q_weighted_imitation,
     rows_mean,
+    soft_value,
 )
 
 
@@ -82,11 +83,29 @@ def test_weights_are_clipped_and_the_share_of_clipped_rows_is_told() -> None:
     assert loss.total.item() == pytest.approx(np.log(2) * 10.5, rel=1e-6)
 
 
-def test_double_dqn_takes_the_online_choice_and_the_target_value() -> None:
+def test_double_q_learning_takes_the_online_choice_and_the_target_value() -> None:
     online, target = torch.tensor([[[1.0, 2.0, 9.0]]]), torch.tensor([[[5.0, 7.0, 100.0]]])
     mask = torch.tensor([[[True, True, False]]])
-    value = double_dqn_target(torch.tensor([[1.0]]), torch.tensor([[0.5]]), online, target, mask)
-    assert value.item() == 1.0 + 0.5 * 7.0 and not value.requires_grad
+    assert double_q_value(online, target, mask).item() == 7.0
+
+
+def test_soft_value_by_hand() -> None:
+    q, p = torch.tensor([[[1.0, 4.0, 100.0]]]), torch.tensor([[[0.25, 0.75, 0.0]]])
+    logits = torch.tensor([[[0.0, np.log(3.0), 7.0]]])
+    value, entropy = soft_value(q, logits, 0.5, torch.tensor([[[True, True, False]]]))
+    expected = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    assert entropy.item() == pytest.approx(expected, rel=1e-6)
+    assert value.item() == pytest.approx((p * q).sum().item() + 0.5 * expected, rel=1e-6)
+
+
+def test_the_soft_value_is_largest_at_the_softmax_of_q_over_temperature() -> None:
+    """There it is temperature * logsumexp(Q / temperature) and its gradient vanishes."""
+    q, temperature = torch.tensor([[[0.3, -1.0, 2.0]]]), 0.7
+    logits = (q / temperature).requires_grad_()
+    value, _ = soft_value(q, logits, temperature)
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    assert value.item() == pytest.approx(temperature * torch.logsumexp(q / temperature, -1).item(), rel=1e-6)
+    assert gradient.abs().max().item() < 1e-6
 
 
 def test_discount_counts_time_or_decisions_and_ends_at_termination() -> None:

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -21,7 +22,7 @@ from rllib_wireless.cli import app, run
 from rllib_wireless.console import key_values
 from rllib_wireless.data.format import COLUMNS
 from rllib_wireless.envs import env_names, env_spec, make_env
-from rllib_wireless.envs.channel_access.channel import COPY_COUNTS, STATION_COUNTS
+from rllib_wireless.envs.radio_resource.coordination import ItlinqConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -202,7 +203,8 @@ def test_every_environment_has_a_page_with_all_its_tables(env: str) -> None:
     made = load(DOCS / "hooks.py").on_page_markdown((DOCS / f"environments/{env}.md").read_text())
     spec = env_spec(env)
     names = [f.name for f in spec.config.documentation()] + list(spec.rules) + [m.name for m in spec.metrics]
-    names += [f.name for f in make_env(env).obs_fields] + [*COPY_COUNTS, *STATION_COUNTS]
+    made_env = make_env(env)
+    names += [f.name for f in made_env.obs_fields] + list(made_env.statistics())
     for name in names:
         assert f"`{name}`" in made, name
 
@@ -273,6 +275,36 @@ def test_validation_figures_hold(tmp_path: Path) -> None:
     expected = {(r["rule"], r["countdown"]): r["throughput_ratio"] for r in rows if r["num_stations"] == 4}
     assert again == pytest.approx(expected, abs=0.01)  # 32,000 busy periods: three standard deviations are about .007
     assert (DOCS / "environments/channel_access.png").stat().st_size < 150_000
+
+
+def test_calibration_figures_hold(tmp_path: Path) -> None:
+    """The numbers on the page of radio_resource: within three standard errors, and reproducible by its script."""
+    with (DOCS / "environments/radio_resource.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    calibration = [r for r in rows if r["study"] == "calibration"]
+    assert len(calibration) == 8
+    for r in calibration:
+        error = math.hypot(0.035 if r["rule"] == "genie" else 0.02, float(r["standard_error"]))
+        assert float(r["score"]) == pytest.approx(float(r["reference_score"]), abs=3 * error), r
+    for r in (r for r in rows if r["study"] == "area"):
+        error = math.hypot(0.025, float(r["standard_error"]))  # 60 drops
+        assert float(r["score"]) == pytest.approx(float(r["reference_score"]), abs=3 * error), r
+
+    scores = {
+        (float(r["margin_db"]), float(name.removeprefix("score_at_"))): float(value)
+        for r in rows
+        if r["study"] == "itlinq"
+        for name, value in r.items()
+        if name.startswith("score_at_")
+    }
+    default = ItlinqConfig()
+    assert scores[default.margin_db, default.exponent] == max(scores.values())
+
+    example = load(ROOT / "examples/radio_resource_validation.py")
+    example.main(tmp_path, drops=4, areas=(500,), margins_db=(25,))
+    assert (tmp_path / "radio_resource.png").stat().st_size > 10_000
+    assert len((tmp_path / "radio_resource.csv").read_text().splitlines()) == 1 + 8 + 2 + 1
+    assert (DOCS / "environments/radio_resource.png").stat().st_size < 150_000
 
 
 def test_the_example_of_collecting_runs(tmp_path: Path) -> None:

@@ -19,9 +19,11 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_wireless.algorithms.actors import ManagedActor
+from rllib_wireless.data.fragments import Fragment
+from rllib_wireless.data.recorder import Recorder
 from rllib_wireless.envs import EnvStep, Policy, Statistics, StepRandom, env_spec, make_env
 from rllib_wireless.envs.base import IntArray
-from rllib_wireless.policies.evaluation import run
+from rllib_wireless.policies.evaluation import Rollout, run
 
 MODULE_ID = "agents"
 """The one RLModule that holds all agents; RLlib takes a module named default_policy for a single agent's."""
@@ -102,6 +104,38 @@ class BatchedEnvRunner(ManagedActor, EnvRunner, Checkpointable):  # type: ignore
         statistics = run(self.env, counted, steps=steps, episodes=num_episodes, seed=seed)
         self._log(statistics, counted, 0 if num_episodes is None else len(next(iter(statistics.values()))))
         return [BatchedSample(statistics, counted.env_steps, counted.agent_steps)]
+
+    def record(
+        self,
+        policy: Policy,
+        num_timesteps: int,
+        *,
+        seed: int | None = None,
+        first_episode: int = 0,
+        state: bool = False,
+    ) -> list[Fragment]:
+        """Run a policy and record every step, with a row for every agent.
+
+        Args:
+            policy: Acts in these steps.
+            num_timesteps: Joint steps over all copies, rounded up to the same number in each.
+            seed: Begin new episodes with it; go on with the running ones if None.
+            first_episode: Number of the first of them, if new ones begin.
+            state: Whether to record the joint state, likewise.
+
+        Returns:
+            Pieces of episodes.
+        """
+        if seed is not None:
+            self._rollout = Rollout(self.env, policy, seed)
+            self._recorder = Recorder(self.env, rows="all", state=state, first_episode=first_episode)
+            self._recorder.begin(self._rollout.step)
+        rollout, recorder = self._rollout, self._recorder
+        rollout.policy = policy
+        for _ in range(-(-num_timesteps // self.env.num_envs)):
+            step = rollout.advance()
+            recorder.record(rollout.actions, None, step)
+        return recorder.drain()
 
     def get_metrics(self) -> Any:
         """What was logged since the last call: counts, and the environment's metrics over the last sample."""

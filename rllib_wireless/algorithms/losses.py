@@ -20,8 +20,8 @@ class Loss:
     """A loss and what it is made of.
 
     Attributes:
-        total: What each agent minimises, [N].
-        terms: Its named parts and statistics, [N] each, without gradient.
+        total: What each agent minimises, [N]; a single number where agents minimise it together.
+        terms: Its named parts and statistics, without gradient; what is logged is the mean of each.
     """
 
     total: Tensor
@@ -38,7 +38,7 @@ def imitation(logits: Tensor, actions: Tensor, action_mask: Tensor | None = None
         acting: Rows that count [..., N]; all if None.
     """
     log_prob = _log_policy(logits, action_mask)
-    cross_entropy = rows_mean(-_chosen(log_prob, actions), acting)
+    cross_entropy = rows_mean(-chosen(log_prob, actions), acting)
     return Loss(cross_entropy, _named(cross_entropy=cross_entropy, entropy=_entropy(log_prob, acting)))
 
 
@@ -66,7 +66,7 @@ def q_weighted_imitation(
     """
     weight = imitation_weight(advantages, beta=beta, max_weight=max_weight)
     log_prob = _log_policy(logits, action_mask)
-    surprise = -_chosen(log_prob, actions)
+    surprise = -chosen(log_prob, actions)
     total = rows_mean(weight * surprise, acting)
     terms = _named(
         weighted_cross_entropy=total,
@@ -99,38 +99,59 @@ def cql_dqn(
     Args:
         q: Q-values with gradient [..., N, A].
         actions: Logged actions [..., N].
-        targets: TD targets without gradient [..., N], see `double_dqn_target`.
+        targets: TD targets without gradient [..., N].
         cql_alpha: Weight of the conservative term.
         action_mask: Legal actions [..., N, A]; all if None.
         acting: Rows that count [..., N]; all if None.
     """
-    q_logged = _chosen(q, actions)
+    q_logged = chosen(q, actions)
     td = rows_mean(0.5 * functional.mse_loss(q_logged, targets, reduction="none"), acting)
-    conservative = rows_mean(torch.logsumexp(_masked(q, action_mask), dim=-1) - q_logged, acting)
+    conservative = rows_mean(conservative_gap(q, q_logged, action_mask), acting)
     total = td + cql_alpha * conservative
     return Loss(total, _named(td=td, conservative=conservative, q=rows_mean(q_logged, acting)))
 
 
-def double_dqn_target(
-    rewards: Tensor,
-    discounts: Tensor,
-    new_q_online: Tensor,
-    new_q_target: Tensor,
-    new_action_mask: Tensor | None = None,
-) -> Tensor:
-    """The target R + discount * Q_target(o', argmax_a' Q_online(o', a')) over legal actions a', [..., N], without gradient.
+def conservative_gap(q: Tensor, q_logged: Tensor, action_mask: Tensor | None = None) -> Tensor:
+    """The conservative term of each row, logsumexp_a Q(o, a) - Q(o, a_logged) over legal actions, [..., N]; never negative.
+
+    Args:
+        q: Q-values [..., N, A].
+        q_logged: Those of the logged actions [..., N].
+        action_mask: Legal actions [..., N, A]; all if None.
+    """
+    return torch.logsumexp(_masked(q, action_mask), dim=-1) - q_logged
+
+
+def double_q_value(new_q_online: Tensor, new_q_target: Tensor, new_action_mask: Tensor | None = None) -> Tensor:
+    """The value Q_target(o', argmax_a' Q_online(o', a')) of double Q-learning over legal actions a', [..., N].
 
     Source: van Hasselt et al., "Deep RL with Double Q-learning", AAAI 2016.
 
     Args:
-        rewards: Undiscounted sum over the interval [..., N].
-        discounts: See `interval_discount` [..., N].
         new_q_online: The learned network at the next decision [..., N, A].
         new_q_target: The target network there [..., N, A].
         new_action_mask: Actions legal there [..., N, A]; all if None.
     """
-    best = _masked(new_q_online, new_action_mask).argmax(dim=-1)
-    return (rewards + discounts * _chosen(new_q_target, best)).detach()
+    return chosen(new_q_target, _masked(new_q_online, new_action_mask).argmax(dim=-1))
+
+
+def soft_value(
+    q: Tensor, logits: Tensor, temperature: Tensor | float, action_mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The soft value sum_a pi(a|o) [Q(o, a) - temperature * log pi(a|o)] over legal actions, and the entropy of pi, [..., N].
+
+    Source: Christodoulou, "Soft Actor-Critic for Discrete Action Settings", 2019, eqs. 10 and 12: what a next observation is
+    worth, and what the policy maximises.
+
+    Args:
+        q: Q-values [..., N, A].
+        logits: Of the policy [..., N, A].
+        temperature: Weight of the entropy, a number or [N].
+        action_mask: Legal actions [..., N, A]; all if None.
+    """
+    log_prob = _log_policy(logits, action_mask)
+    entropy = _row_entropy(log_prob)
+    return (log_prob.exp() * q).sum(dim=-1) + temperature * entropy, entropy
 
 
 def interval_discount(gamma: float, duration: Tensor | None, terminateds: Tensor) -> Tensor:
@@ -149,6 +170,11 @@ def rows_mean(x: Tensor, acting: Tensor | None = None) -> Tensor:
     return (x * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
 
 
+def chosen(values: Tensor, actions: Tensor) -> Tensor:
+    """The values [..., N] of the actions, given those of all [..., N, A]."""
+    return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
 def _masked(values: Tensor, mask: Tensor | None) -> Tensor:
     return values if mask is None else values.masked_fill(~mask, _MASKED)
 
@@ -158,14 +184,13 @@ def _log_policy(logits: Tensor, mask: Tensor | None) -> Tensor:
     return torch.log_softmax(_masked(logits, mask), dim=-1)
 
 
-def _chosen(values: Tensor, actions: Tensor) -> Tensor:
-    """The values [..., N] of the actions."""
-    return values.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
-
-
 def _entropy(log_prob: Tensor, acting: Tensor | None) -> Tensor:
     with torch.no_grad():
-        return rows_mean(-(log_prob.exp() * log_prob).sum(dim=-1), acting)
+        return rows_mean(_row_entropy(log_prob), acting)
+
+
+def _row_entropy(log_prob: Tensor) -> Tensor:
+    return -(log_prob.exp() * log_prob).sum(dim=-1)
 
 
 def _named(**terms: Tensor) -> dict[str, Tensor]:

@@ -63,6 +63,20 @@ _SPECS = {
             "federated world models, then each client learns its policy in the model",
             iterations=None,
         ),
+        AlgorithmSpec(
+            "ctde_cql",
+            "CTDECQL",
+            "rllib_wireless.algorithms.ctde_cql.ctde_cql",
+            "conservative discrete SAC or DQN: value decomposition, centralized or independent; online without data",
+            iterations=20,
+        ),
+        AlgorithmSpec(
+            "dcc",
+            "DCC",
+            "rllib_wireless.algorithms.dcc.dcc",
+            "local constrained processes on three time scales, coordinated by one vector of constraints",
+            iterations=None,
+        ),
         AlgorithmSpec("bc", "BC", "rllib_wireless.algorithms.baselines.bc", "behaviour cloning", iterations=20),
     )
 }

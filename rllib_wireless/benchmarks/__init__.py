@@ -12,7 +12,7 @@ import orjson
 
 from rllib_wireless.errors import UserError
 
-NAMES = ("simulator", "env_runner", "learner", "data", "federation")
+NAMES = ("simulator", "radio_resource", "env_runner", "learner", "data", "federation", "ctde_cql")
 """Modules of this package, each with `run(quick) -> [{name, value, unit, target, peer}]`."""
 
 
@@ -53,6 +53,13 @@ def run(
     }
     (out / "results.json").write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
     return content
+
+
+def row(
+    name: str, value: float | None, unit: str, target: float | None = None, peer: str | None = None
+) -> dict[str, Any]:
+    """A row of results; with a `target` it is a ratio to a `peer`."""
+    return {"name": name, "value": value, "unit": unit, "target": target, "peer": peer}
 
 
 def cpu_of_all() -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rllib_wireless.benchmarks import cpu_of_all
+from rllib_wireless.benchmarks import cpu_of_all, row
 from rllib_wireless.data import Behaviour, collect, load_dataset
 from rllib_wireless.data.format import COLUMNS, STATE, STATE_COLUMNS, Columns
 
@@ -45,36 +45,32 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         parsed = _best(lambda: _parse_with_json(file), repeats=2)
         converted = _best(lambda: _convert_with_json(file), repeats=2)
         rows = [
-            _row("first read", megabytes / first, "MB/s"),
-            _row("json.loads into arrays", megabytes / converted, "MB/s"),
-            _row(
+            row("first read", megabytes / first, "MB/s"),
+            row("json.loads into arrays", megabytes / converted, "MB/s"),
+            row(
                 "first read, times json.loads",
                 converted / first,
                 "x",
                 5.0,
                 "json.loads into the same arrays, unchecked",
             ),
-            _row("first read, times json.loads alone", parsed / first, "x", None, "json.loads, result thrown away"),
-            _row(
+            row("first read, times json.loads alone", parsed / first, "x", None, "json.loads, result thrown away"),
+            row(
                 "cached reload, times the first read",
                 first / cached,
                 "x",
                 20.0,
                 "our first read; mapped, nothing read yet",
             ),
-            _row("cached reload, all values read, times the first read", first / touched, "x", 20.0, "our first read"),
+            row("cached reload, all values read, times the first read", first / touched, "x", 20.0, "our first read"),
         ]
         if not quick:
             ray_data = _read_with_ray(file)
             rows += [
-                _row("ray.data into arrays", megabytes / ray_data, "MB/s"),
-                _row("first read, times ray.data", ray_data / first, "x", 10.0, "ray.data.read_json + map_batches"),
+                row("ray.data into arrays", megabytes / ray_data, "MB/s"),
+                row("first read, times ray.data", ray_data / first, "x", 10.0, "ray.data.read_json + map_batches"),
             ]
     return rows
-
-
-def _row(name: str, value: float, unit: str, target: float | None = None, peer: str | None = None) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "peer": peer}
 
 
 @contextmanager

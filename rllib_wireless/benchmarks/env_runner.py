@@ -19,6 +19,7 @@ from ray.tune.registry import register_env
 from rllib_wireless.algorithms.base import map_to_agents
 from rllib_wireless.algorithms.baselines.bc import BCConfig
 from rllib_wireless.algorithms.env_runner import MODULE_ID, POLICY, BatchedEnvRunner
+from rllib_wireless.benchmarks import row
 from rllib_wireless.envs import make_env
 from rllib_wireless.envs.rllib import with_action_masks
 from rllib_wireless.policies import NetworkPolicy, StackedMLP
@@ -45,17 +46,17 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     ours = {copies: _best(_batched(copies), repeats) for copies in (64, 256, 1024)}
     peers = {copies: _best(_rllib(copies), repeats) for copies in (1, 8, 32, 64)}
     best = max(peers, key=lambda copies: peers[copies])
-    rows: list[dict[str, Any]] = [_row(f"BatchedEnvRunner, {b} copies", v, "agent-steps/s") for b, v in ours.items()]
-    rows += [_row(f"MultiAgentEnvRunner, {b} environments", v, "agent-steps/s") for b, v in peers.items()]
+    rows: list[dict[str, Any]] = [row(f"BatchedEnvRunner, {b} copies", v, "agent-steps/s") for b, v in ours.items()]
+    rows += [row(f"MultiAgentEnvRunner, {b} environments", v, "agent-steps/s") for b, v in peers.items()]
     peer = f"MultiAgentEnvRunner at its best, {best} environments"
-    rows.append(_row("64 copies, times the peer", ours[64] / peers[best], "x", target=100.0, peer=peer))
+    rows.append(row("64 copies, times the peer", ours[64] / peers[best], "x", target=100.0, peer=peer))
     same = _best(_rllib_channel_access(best), repeats)
-    rows.append(_row(f"MultiAgentEnvRunner in channel_access, {best} environments", same, "agent-steps/s"))
+    rows.append(row(f"MultiAgentEnvRunner in channel_access, {best} environments", same, "agent-steps/s"))
     rows.append(
-        _row("64 copies, times the peer in the same environment", ours[64] / same, "x", peer=f"{peer}, PPO's module")
+        row("64 copies, times the peer in the same environment", ours[64] / same, "x", peer=f"{peer}, PPO's module")
     )
     rows.append(
-        _row(
+        row(
             "64 copies, times the peer with 1 environment",
             ours[64] / peers[1],
             "x",
@@ -63,10 +64,6 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         )
     )
     return rows
-
-
-def _row(name: str, value: float, unit: str, target: float | None = None, peer: str | None = None) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "peer": peer}
 
 
 def _best(sample: Callable[[], int], repeats: int) -> float:

@@ -21,16 +21,16 @@ from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.stack import Stack
 from rllib_wireless.algorithms.fedmorl.statistics import Statistics, merge_statistics
 from rllib_wireless.algorithms.fedmorl.world_model import Weights, WorldModel
-from rllib_wireless.benchmarks import cpu_of_all
+from rllib_wireless.benchmarks import cpu_of_all, row
 from rllib_wireless.benchmarks.peers.flower import (
     NUM_CPUS,
     VARIABLE,
-    Flower,
     find_flower,
     read_start,
     simulate,
     write_start,
 )
+from rllib_wireless.benchmarks.peers.python import PeerPython
 from rllib_wireless.benchmarks.peers.record import Record, Run
 from rllib_wireless.data import Behaviour, collect
 from rllib_wireless.data.store import client_folders
@@ -161,17 +161,17 @@ def cost_rows(folder: Path, local_steps: int, *, turns: int, num_actors: int) ->
             for what, share in shares.items()
         }
         cost = {name: [1e6 * s / samples for s in t] for name, t in _take_turns(works | rounds, turns).items()}
-    rows = [_row(f"{name}, CPU time per sample", statistics.median(values), "us") for name, values in cost.items()]
+    rows = [row(f"{name}, CPU time per sample", statistics.median(values), "us") for name, values in cost.items()]
     for peer, target in ((base, 1.3), (large, None)):
         rows += [
-            _row(f"{name}, times {peer}", _ratio(cost[name], cost[peer]), "x", target, f"{_POOLED}; {peer}")
+            row(f"{name}, times {peer}", _ratio(cost[name], cost[peer]), "x", target, f"{_POOLED}; {peer}")
             for name in rounds
         ]
     return rows
 
 
 def race_rows(
-    folder: Path, flower: Flower | None, *, rounds: int, local_steps: int, repeats: int
+    folder: Path, flower: PeerPython | None, *, rounds: int, local_steps: int, repeats: int
 ) -> list[dict[str, Any]]:
     """Rounds per second of ours and of Flower's simulation, in processes of their own that take turns.
 
@@ -197,30 +197,30 @@ def race_rows(
     rows = []
     for name, made in runs.items():
         rows += [
-            _row(f"{name}, rounds per second", 1.0 / statistics.median(run.seconds for run in made), "1/s"),
-            _row(f"{name}, CPU time of a round", statistics.median(run.cpu for run in made), "s"),
-            _row(f"{name}, start-up", statistics.median(run.start_up for run in made), "s"),
-            _row(f"{name}, held-out loss after {rounds - 1} rounds", made[0].losses[-1], "nats"),
+            row(f"{name}, rounds per second", 1.0 / statistics.median(run.seconds for run in made), "1/s"),
+            row(f"{name}, CPU time of a round", statistics.median(run.cpu for run in made), "s"),
+            row(f"{name}, start-up", statistics.median(run.start_up for run in made), "s"),
+            row(f"{name}, held-out loss after {rounds - 1} rounds", made[0].losses[-1], "nats"),
         ]
     if not flower:
         how = f"not measured: {VARIABLE} names no Python that has it, see docs/benchmarks.md"
-        return [*rows, _row(_FLOWER, None, "1/s", None, how)]
+        return [*rows, row(_FLOWER, None, "1/s", None, how)]
     peer = f"{_FLOWER} ({flower.version}), {NUM_CPUS} CPUs, the same clients, rows and steps"
     for name in ours:
         pairs = list(zip(runs[name], runs[_FLOWER], strict=True))
         speed, cost = ([getattr(b, what) / getattr(a, what) for a, b in pairs] for what in ("seconds", "cpu"))
         rows += [
-            _row(f"{name}, rounds per second, times Flower's", statistics.median(speed), "x", 1.0, peer),
-            _row(f"{name}, Flower's CPU time of a round over ours", statistics.median(cost), "x", 1.0, peer),
+            row(f"{name}, rounds per second, times Flower's", statistics.median(speed), "x", 1.0, peer),
+            row(f"{name}, Flower's CPU time of a round over ours", statistics.median(cost), "x", 1.0, peer),
         ]
     first, second = ([run.losses for run in runs[name]] for name in ours)
     apart = np.abs(np.subtract(first, [run.losses for run in runs[_FLOWER]])).max(0)
     moved = float(np.abs(np.subtract(first, second)).max())
     return [
         *rows,
-        _row("held-out loss, actors against one process, largest difference", moved, "nats"),
-        _row("held-out loss after 2 rounds, difference from Flower's", float(apart[2]), "nats", None, peer),
-        _row("held-out loss, largest difference from Flower's", float(apart.max()), "nats", None, peer),
+        row("held-out loss, actors against one process, largest difference", moved, "nats"),
+        row("held-out loss after 2 rounds, difference from Flower's", float(apart[2]), "nats", None, peer),
+        row("held-out loss, largest difference from Flower's", float(apart.max()), "nats", None, peer),
     ]
 
 
@@ -243,12 +243,6 @@ def race(folder: str, out: str, rounds: int, local_steps: int, num_actors: int) 
             record.losses.append(work())
             record.stamp()
     record.write(out)
-
-
-def _row(
-    name: str, value: float | None, unit: str, target: float | None = None, peer: str | None = None
-) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "peer": peer}
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> float:

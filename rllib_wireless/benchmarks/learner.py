@@ -15,6 +15,7 @@ import torch
 
 from rllib_wireless.algorithms.baselines.bc import BCConfig
 from rllib_wireless.algorithms.losses import imitation
+from rllib_wireless.benchmarks import row
 from rllib_wireless.data.collect import Behaviour, collect
 from rllib_wireless.data.sampling import TensorIterator
 from rllib_wireless.envs import make_env
@@ -46,10 +47,6 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(name: str, value: float, unit: str, target: float | None = None, peer: str | None = None) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "peer": peer}
-
-
 def _step_cost(data: Path, hidden: tuple[int, ...], batch_size: int, target: float, steps: int) -> list[dict[str, Any]]:
     """CPU time of a step in the learner and in a bare loop, which take turns so that both meet the same machine."""
     learner, bare = _learner(data, hidden, batch_size, steps), _bare_loop(data, hidden, batch_size, steps)
@@ -63,9 +60,9 @@ def _step_cost(data: Path, hidden: tuple[int, ...], batch_size: int, target: flo
     ratio = statistics.median(a / b for a, b in zip(times["learner"][2:], times["bare"][2:], strict=True))
     what = f"gradient step at {len(hidden)}x{hidden[0]} B={batch_size}"
     return [
-        _row(f"{what}, learner", 1e3 * min(times["learner"]), "ms"),
-        _row(f"{what}, bare torch loop", 1e3 * min(times["bare"]), "ms"),
-        _row(
+        row(f"{what}, learner", 1e3 * min(times["learner"]), "ms"),
+        row(f"{what}, bare torch loop", 1e3 * min(times["bare"]), "ms"),
+        row(
             f"{what}, times the bare loop",
             ratio,
             "x",
@@ -111,9 +108,9 @@ def _first_update(data: Path, folder: Path) -> list[dict[str, Any]]:
     theirs = _seconds(f"rllib_first_update({str(single)!r})")
     peer = "RLlib's BC, one agent, on rows in its own format"
     return [
-        _row("first update, ours", ours, "s"),
-        _row("first update, RLlib's BC", theirs, "s"),
-        _row("first update, RLlib's time over ours", theirs / ours, "x", 1.0, peer),
+        row("first update, ours", ours, "s"),
+        row("first update, RLlib's BC", theirs, "s"),
+        row("first update, RLlib's time over ours", theirs / ours, "x", 1.0, peer),
     ]
 
 

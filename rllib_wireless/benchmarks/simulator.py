@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rllib_wireless.benchmarks import row
 from rllib_wireless.envs import make_env
 from rllib_wireless.envs.channel_access import event_kernel
 
@@ -34,8 +35,8 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     ours = _best(_batched(200 if quick else 1000), repeats)
     kernel = _best(_kernel, repeats)
     rows = [
-        _row(f"simulator with observations, {COPIES} copies x {NUM_STATIONS} stations", ours, "slots/s"),
-        _row("event kernel, CSMA/CA", kernel, "slots/s"),
+        row(f"simulator with observations, {COPIES} copies x {NUM_STATIONS} stations", ours, "slots/s"),
+        row("event kernel, CSMA/CA", kernel, "slots/s"),
     ]
     for peer, plain, targets in (
         ("plain Python, slot by slot", PlainSlots, (200.0, 1000.0)),
@@ -44,10 +45,10 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         theirs = _best(partial(_plain, plain, 20_000 if quick else 50_000), repeats)
         with_rule = _best(partial(_plain_rule, plain, 20_000 if quick else 50_000), repeats)
         rows += [
-            _row(f"{peer}, 1 copy", theirs, "slots/s"),
-            _row(f"{peer}, CSMA/CA", with_rule, "slots/s"),
-            _row(f"simulator, times {peer}", ours / theirs, "x", targets[0], peer),
-            _row(f"event kernel, times {peer}", kernel / with_rule, "x", targets[1], f"{peer}, CSMA/CA"),
+            row(f"{peer}, 1 copy", theirs, "slots/s"),
+            row(f"{peer}, CSMA/CA", with_rule, "slots/s"),
+            row(f"simulator, times {peer}", ours / theirs, "x", targets[0], peer),
+            row(f"event kernel, times {peer}", kernel / with_rule, "x", targets[1], f"{peer}, CSMA/CA"),
         ]
     return rows
 
@@ -198,10 +199,6 @@ def simulate_plain(env: PlainChannel, rule: PlainCsmaCa, steps: int) -> dict[str
         heard = env.state
     counts["slots"] = env.time
     return counts
-
-
-def _row(name: str, value: float, unit: str, target: float | None = None, peer: str | None = None) -> dict[str, Any]:
-    return {"name": name, "value": value, "unit": unit, "target": target, "peer": peer}
 
 
 def _best(work: Callable[[], float], repeats: int) -> float:

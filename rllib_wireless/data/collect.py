@@ -33,7 +33,7 @@ class Behaviour:
     Args:
         policy: A rule's name, the path of a portable policy, or a Policy bound to `num_envs` copies of the environment.
         share: Its share of the joint steps, relative to the other policies' shares.
-        params: Parameters of the rule, or `mode` of a learned policy.
+        params: Parameters of the rule, or `mode` and `epsilon` of a learned policy.
     """
 
     policy: str | Path | Policy

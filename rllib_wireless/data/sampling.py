@@ -52,6 +52,10 @@ class TensorIterator:
         """Rows of the shard."""
         return len(next(iter(self._load(None).values())))
 
+    def rows(self) -> dict[str, torch.Tensor]:
+        """All rows of the shard, {column: [T, N, ...]}."""
+        return self._load(None)
+
     def iter_torch_batches(
         self, *, batch_size: int, device: torch.device | str | None = None, **_: Any
     ) -> Iterator[dict[str, torch.Tensor]]:

@@ -105,6 +105,7 @@ class BatchedEnv(ABC):
     duration_unit: ClassVar[str]  # of EnvStep.duration, and what gamma is per unit of
     gamma: ClassVar[float]  # default discount per unit of duration
     has_cost: ClassVar[bool] = False  # whether EnvStep.cost is ever anything but zero
+    default_episodes: ClassVar[int | None] = None  # of an evaluation, where metrics need whole episodes
     num_streams: int = 1
 
     config: Configuration
@@ -150,6 +151,23 @@ class BatchedEnv(ABC):
             UserError: Where observations depend on more than that.
         """
         raise UserError(f"{self.name} does not say how observations follow from events; that takes a simulator")
+
+    def refuse_illegal(self, actions: IntArray, mask: BoolArray) -> None:
+        """Raise at an action [B, N] that the mask [B, N, A] forbids; what simulators do under `strict`.
+
+        Raises:
+            UserError: Naming the copy, the agent, the action and what is allowed.
+        """
+        inside = (actions >= 0) & (actions < mask.shape[-1])
+        allowed = inside & np.take_along_axis(mask, np.where(inside, actions, 0)[..., None], -1)[..., 0]
+        illegal = (actions != 0) & ~allowed
+        if illegal.any():
+            b, i = np.argwhere(illegal)[0]
+            legal = [str(action) for action in np.flatnonzero(mask[b, i])]
+            raise UserError(
+                f"illegal action {actions[b, i]} of {self.agents[i]} in copy {b}; its mask allows "
+                + (" or ".join(legal) if len(legal) > 1 else f"only {legal[0]}")
+            )
 
     @abstractmethod
     def local_state(self) -> FloatArray:

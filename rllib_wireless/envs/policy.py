@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import numpy as np
+
 from rllib_wireless.envs.base import EnvStep, FloatArray, IntArray
 from rllib_wireless.envs.random import StepRandom
 
@@ -30,3 +32,28 @@ class Policy(ABC):
 
     def reset(self, copies: IntArray) -> None:
         """Forget the past of these copies, in which a new episode has begun."""
+
+
+class RoundRobin(Policy):
+    """In every step the next of the agents that act chooses action 1, all others action 0.
+
+    Args:
+        num_envs: B.
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        self._last = np.full(num_envs, -1, np.int64)
+
+    def reset(self, copies: IntArray) -> None:
+        self._last[copies] = -1
+
+    def act(self, step: EnvStep, random: StepRandom) -> IntArray:
+        n = step.acting.shape[1]
+        order = (self._last[:, None] + 1 + np.arange(n)) % n
+        waiting = np.take_along_axis(step.acting, order, axis=1)
+        turn = order[np.arange(order.shape[0]), waiting.argmax(1)]
+        served = waiting.any(1)
+        actions = np.zeros(step.acting.shape, np.int64)
+        actions[served, turn[served]] = 1
+        self._last[served] = turn[served]
+        return actions

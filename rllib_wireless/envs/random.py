@@ -39,13 +39,23 @@ def _mix(x: Any) -> Any:
 
 
 @jit
-def uniform(seed: int, copy: int, agent: int, purpose: int, counter: int) -> float:
-    """A number in [0, 1), a pure function of its arguments."""
+def stream(seed: int, copy: int, agent: int, purpose: int) -> int:
+    """Key of a sequence of random numbers, which one hash each then gives: for kernels that draw many in a row."""
     h = _mix(np.uint64(seed) + _GOLDEN)
     h = _mix(h ^ (np.uint64(copy) + _GOLDEN))
-    h = _mix(h ^ ((np.uint64(agent) << np.uint64(32)) + np.uint64(purpose) + _GOLDEN))
-    h = _mix(h ^ (np.uint64(counter) + _GOLDEN))
-    return np.float64(h >> _S11) * _TO_UNIT
+    return _mix(h ^ ((np.uint64(agent) << np.uint64(32)) + np.uint64(purpose) + _GOLDEN))  # type: ignore[no-any-return]
+
+
+@jit
+def stream_uniform(key: int, counter: int) -> float:
+    """Number `counter` of a stream, in [0, 1)."""
+    return np.float64(_mix(np.uint64(key) ^ (np.uint64(counter) + _GOLDEN)) >> _S11) * _TO_UNIT
+
+
+@jit
+def uniform(seed: int, copy: int, agent: int, purpose: int, counter: int) -> float:
+    """A number in [0, 1), a pure function of its arguments."""
+    return stream_uniform(stream(seed, copy, agent, purpose), counter)
 
 
 @jit

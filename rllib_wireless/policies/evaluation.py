@@ -163,11 +163,12 @@ def evaluate(
         env: Name of the environment.
         env_config: Its configuration.
         num_envs: Copies B that run side by side.
-        steps: Decision epochs per copy; 10,000 if neither they nor episodes are given.
+        steps: Decision epochs per copy; 10,000 if neither they nor episodes are given, unless the environment's metrics need
+            whole episodes: then its `default_episodes`.
         episodes: Number of episodes, rounded up to a multiple of B.
         seed: Seed of environment and policy.
         warmup_steps: Epochs per copy before the counted `steps`.
-        params: The rule's parameters; of a portable policy `mode`.
+        params: The rule's parameters; of a portable policy `mode` and `epsilon`.
         progress: Called now and then with the share that is done.
 
     Raises:
@@ -175,7 +176,9 @@ def evaluate(
     """
     batched = make_env(env, num_envs, **dict(env_config or {}))
     acting = resolve_policy(policy, batched, params)
-    steps = DEFAULT_STEPS if steps is None and episodes is None else steps
+    if steps is None and episodes is None:
+        episodes = batched.default_episodes
+        steps = DEFAULT_STEPS if episodes is None else None
     statistics = run(
         batched, acting, steps=steps, episodes=episodes, seed=seed, warmup_steps=warmup_steps, progress=progress
     )
@@ -197,10 +200,9 @@ def resolve_policy(policy: str | Path | Policy, env: BatchedEnv, params: Mapping
             raise UserError(
                 f"{policy} is neither a rule of {env.name} ({', '.join(rules)}) nor a folder with a trained policy"
             )
-        mode = params.pop("mode", None)
-        policy = load_policy(policy, mode=mode)
+        policy = load_policy(policy, mode=params.pop("mode", None), epsilon=params.pop("epsilon", None))
     if params:
-        raise UserError(f"a learned policy has no parameter {min(params)!r}; it may have mode")
+        raise UserError(f"a learned policy has no parameter {min(params)!r}; it may have mode and epsilon")
     if isinstance(policy, PortablePolicy):
         check_fits(policy, env)
     return policy

@@ -64,10 +64,20 @@ class StackedMLP(nn.Module):
 
     def slice(self, agent_index: int) -> "StackedMLP":
         """A copy of one agent's network, as a stack of one."""
-        return _from_layers(
-            [w[agent_index : agent_index + 1] for w in self.weights],
-            [b[agent_index : agent_index + 1] for b in self.biases],
-        )
+        return self.part(agent_index, agent_index + 1)
+
+    def part(self, start: int, stop: int) -> "StackedMLP":
+        """A copy of the networks from `start` up to `stop`."""
+        return self.from_layers([w[start:stop] for w in self.weights], [b[start:stop] for b in self.biases])
+
+    @classmethod
+    def from_layers(cls, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> "StackedMLP":
+        """A network with copies of the given weights [N, in, out] and biases [N, 1, out]."""
+        network = cls(len(weights[0]), [weights[0].shape[1], *(w.shape[2] for w in weights)])
+        with torch.no_grad():
+            for mine, given in zip([*network.weights, *network.biases], [*weights, *biases], strict=True):
+                mine.copy_(given)
+        return network
 
 
 @portable_kind
@@ -78,21 +88,25 @@ class NetworkPolicy(PortablePolicy):
         network: Maps observations [B, N, D] to logits (or Q-values) [B, N, A].
         agents: The agents' names, in the order of the stack.
         mode: `sample` from the softmax, or take the `greedy` action, the lowest index among equals.
+        epsilon: Share of decisions that are uniform over the legal actions instead, for exploration.
 
     Raises:
-        ConfigError: Where the names do not match the stack, or at an unknown mode.
+        ConfigError: Where the names do not match the stack, or at an unknown mode or share.
     """
 
     kind: ClassVar[str] = "network"
 
-    def __init__(self, network: StackedMLP, agents: Sequence[str], mode: Mode = "sample") -> None:
+    def __init__(self, network: StackedMLP, agents: Sequence[str], mode: Mode = "sample", epsilon: float = 0.0) -> None:
         super().__init__(agents)
         if len(self.agents) != network.num_agents:
             raise ConfigError("NetworkPolicy", "agents", self.agents, f"the network has {network.num_agents} agents")
         if mode not in ("sample", "greedy"):
             raise ConfigError("NetworkPolicy", "mode", mode, "it should be sample or greedy")
+        if not isinstance(epsilon, float | int) or not 0.0 <= epsilon <= 1.0:
+            raise ConfigError("NetworkPolicy", "epsilon", epsilon, "it should be between 0 and 1")
         self.network = network
         self.mode: Mode = mode
+        self.epsilon = epsilon
 
     @property
     def obs_size(self) -> int:
@@ -104,15 +118,17 @@ class NetworkPolicy(PortablePolicy):
 
     def act(self, step: EnvStep, random: StepRandom) -> IntArray:
         """Choose legal actions [B, N] and set `action_prob` [B, N]."""
-        logits = self.logits(step.obs)
-        actions = np.empty(logits.shape[:2], np.int64)
-        self.action_prob = np.empty(logits.shape[:2], np.float32)
-        if self.mode == "sample":
-            _sample(logits, step.action_mask, random.uniform(), actions, self.action_prob)
-        else:
-            _greedy(logits, step.action_mask, actions)
-            self.action_prob.fill(1.0)
+        actions, self.action_prob = self.choose(self.logits(step.obs), step.action_mask, random.uniform())
         return actions
+
+    def choose(
+        self, logits: FloatArray, mask: BoolArray, uniform: npt.NDArray[np.float64]
+    ) -> tuple[IntArray, FloatArray]:
+        """Choose legal actions [B, N] for logits [B, N, A] by uniform numbers [B, N]; with their probabilities [B, N]."""
+        actions = np.empty(logits.shape[:2], np.int64)
+        prob = np.empty(logits.shape[:2], np.float32)
+        _choose(logits, mask, uniform, self.mode == "greedy", self.epsilon, actions, prob)
+        return actions, prob
 
     def logits(self, obs: FloatArray) -> FloatArray:
         """The networks' outputs [B, N, A] for observations [B, N, D]; sets no gradient."""
@@ -124,33 +140,33 @@ class NetworkPolicy(PortablePolicy):
         return out
 
     def slice(self, agent_index: int) -> "NetworkPolicy":
-        return NetworkPolicy(self.network.slice(agent_index), [self.agents[agent_index]], self.mode)
+        return NetworkPolicy(self.network.slice(agent_index), [self.agents[agent_index]], self.mode, self.epsilon)
 
     @classmethod
     def stack(cls, policies: Sequence["NetworkPolicy"]) -> "NetworkPolicy":
         """Join policies of equal shape into one that acts for all their agents.
 
         Raises:
-            ConfigError: Where shapes or modes differ.
+            ConfigError: Where shapes, modes or epsilon differ.
         """
-        shapes = {(p.network.sizes, p.mode) for p in policies}
+        shapes = {(p.network.sizes, p.mode, p.epsilon) for p in policies}
         if len(shapes) != 1:
             raise ConfigError(
-                "NetworkPolicy", "policies", sorted(shapes), "sizes and modes should be equal to be stacked"
+                "NetworkPolicy", "policies", sorted(shapes), "sizes, modes and epsilon should be equal to be stacked"
             )
         layers = range(len(policies[0].network.sizes) - 1)
-        network = _from_layers(
+        network = StackedMLP.from_layers(
             [torch.cat([p.network.weights[k] for p in policies]) for k in layers],
             [torch.cat([p.network.biases[k] for p in policies]) for k in layers],
         )
-        return cls(network, [name for p in policies for name in p.agents], policies[0].mode)
+        return cls(network, [name for p in policies for name in p.agents], policies[0].mode, policies[0].epsilon)
 
     def to_portable(self) -> tuple[dict[str, Any], Tensors]:
         tensors = {}
         for k, (weight, bias) in enumerate(zip(self.network.weights, self.network.biases, strict=True)):
             tensors[f"layer_{k}.weight"] = weight.detach().cpu().numpy()
             tensors[f"layer_{k}.bias"] = bias.detach().cpu().numpy()[:, 0]
-        return {"sizes": list(self.network.sizes), "mode": self.mode}, tensors
+        return {"sizes": list(self.network.sizes), "mode": self.mode, "epsilon": self.epsilon}, tensors
 
     @classmethod
     def from_portable(cls, extra: dict[str, Any], tensors: Tensors, agents: Sequence[str]) -> Self:
@@ -159,20 +175,11 @@ class NetworkPolicy(PortablePolicy):
             raise DataError(f"sizes is {sizes!r}, but it should be a list of at least two positive layer widths")
         _expect_layers(tensors, len(agents), sizes)
         layers = range(len(sizes) - 1)
-        network = _from_layers(
+        network = StackedMLP.from_layers(
             [torch.from_numpy(tensors[f"layer_{k}.weight"]) for k in layers],
             [torch.from_numpy(tensors[f"layer_{k}.bias"])[:, None] for k in layers],
         )
-        return cls(network, agents, extra.get("mode", "sample"))
-
-
-def _from_layers(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> StackedMLP:
-    """A network with copies of the given weights [N, in, out] and biases [N, 1, out]."""
-    network = StackedMLP(len(weights[0]), [weights[0].shape[1], *(w.shape[2] for w in weights)])
-    with torch.no_grad():
-        for mine, given in zip([*network.weights, *network.biases], [*weights, *biases], strict=True):
-            mine.copy_(given)
-    return network
+        return cls(network, agents, extra.get("mode", "sample"), extra.get("epsilon", 0.0))
 
 
 def _expect_layers(tensors: Tensors, num_agents: int, sizes: list[int]) -> None:
@@ -191,40 +198,64 @@ def _expect_layers(tensors: Tensors, num_agents: int, sizes: list[int]) -> None:
 
 
 @jit
-def _sample(
-    logits: FloatArray, mask: BoolArray, u: npt.NDArray[np.float64], actions: IntArray, prob: FloatArray
+def _choose(
+    logits: FloatArray,
+    mask: BoolArray,
+    u: npt.NDArray[np.float64],
+    greedy: bool,
+    epsilon: float,
+    actions: IntArray,
+    prob: FloatArray,
 ) -> None:
-    """Draw from the softmax over the legal actions by inverting its distribution function at u."""
+    """Draw from epsilon * uniform + (1 - epsilon) * (softmax or greedy) over the legal actions.
+
+    Inverts the distribution function at u: the first epsilon of [0, 1) is uniform.
+    """
     num_envs, num_agents, num_actions = logits.shape
     weights = np.empty(num_actions)
     for b in range(num_envs):
         for i in range(num_agents):
-            top = -np.inf
+            top, best, legal = -np.inf, 0, 0
             for a in range(num_actions):
-                if mask[b, i, a] and logits[b, i, a] > top:
-                    top = logits[b, i, a]
+                if mask[b, i, a]:
+                    legal += 1
+                    if logits[b, i, a] > top:
+                        top, best = logits[b, i, a], a
             total = 0.0
             for a in range(num_actions):
-                weights[a] = np.exp(logits[b, i, a] - top) if mask[b, i, a] else 0.0
+                if greedy:
+                    weights[a] = 1.0 if a == best else 0.0
+                else:
+                    weights[a] = np.exp(logits[b, i, a] - top) if mask[b, i, a] else 0.0
                 total += weights[a]
-            # Rounding may leave u above the last partial sum: the last action of positive weight takes it.
-            chosen, partial = 0, 0.0
-            for a in range(num_actions):
-                if weights[a] > 0.0:
-                    chosen = a
-                    partial += weights[a]
-                    if u[b, i] * total < partial:
-                        break
-            actions[b, i], prob[b, i] = chosen, weights[chosen] / total
+            if u[b, i] < epsilon:
+                chosen = _nth_legal(mask[b, i], int(u[b, i] / epsilon * legal))
+            else:
+                chosen = _invert(weights, (u[b, i] - epsilon) / (1.0 - epsilon) * total)
+            actions[b, i] = chosen
+            prob[b, i] = (1.0 - epsilon) * weights[chosen] / total + epsilon / max(legal, 1)
 
 
 @jit
-def _greedy(logits: FloatArray, mask: BoolArray, actions: IntArray) -> None:
-    num_envs, num_agents, num_actions = logits.shape
-    for b in range(num_envs):
-        for i in range(num_agents):
-            top, chosen = -np.inf, 0
-            for a in range(num_actions):
-                if mask[b, i, a] and logits[b, i, a] > top:
-                    top, chosen = logits[b, i, a], a
-            actions[b, i] = chosen
+def _nth_legal(mask: BoolArray, n: int) -> int:
+    chosen = 0
+    for a in range(len(mask)):
+        if mask[a]:
+            chosen = a
+            if n == 0:
+                break
+            n -= 1
+    return chosen
+
+
+@jit
+def _invert(weights: npt.NDArray[np.float64], x: float) -> int:
+    """The action at which the partial sum of weights passes x; the last one of positive weight where rounding keeps it below."""
+    chosen, partial = 0, 0.0
+    for a in range(len(weights)):
+        if weights[a] > 0.0:
+            chosen = a
+            partial += weights[a]
+            if x < partial:
+                break
+    return chosen

@@ -42,10 +42,12 @@ class PortablePolicy(Policy):
 
     Attributes:
         kind: Name of its class in `policy.json`; the class is registered with `@portable_kind`.
+        centralized: Whether it needs all agents' observations to act for any of them.
         obs_fields: The observation fields it was trained on; None before it was saved or loaded.
     """
 
     kind: ClassVar[str]
+    centralized: ClassVar[bool] = False
 
     def __init__(self, agents: Sequence[str]) -> None:
         self.agents = tuple(agents)
@@ -127,13 +129,16 @@ def save_policy(policy: PortablePolicy, path: Path | str, *, env: str, env_confi
     )
 
 
-def load_policy(path: Path | str, *, agent: str | None = None, mode: str | None = None) -> PortablePolicy:
+def load_policy(
+    path: Path | str, *, agent: str | None = None, mode: str | None = None, epsilon: float | None = None
+) -> PortablePolicy:
     """Read a portable policy.
 
     Args:
         path: Its folder, or the output folder of a training run.
         agent: Load this agent's part alone, for deployment.
         mode: How to act (`sample` or `greedy`), in place of what was saved.
+        epsilon: Share of uniformly random actions, likewise.
 
     Raises:
         DataError: At a file that is missing, broken or inconsistent.
@@ -145,7 +150,8 @@ def load_policy(path: Path | str, *, agent: str | None = None, mode: str | None 
     header = _read_header(folder / _JSON)
     tensors = _read_tensors(folder / _TENSORS, header.tensors_sha256)
     try:
-        extra = header.extra if mode is None else {**header.extra, "mode": mode}
+        given = {"mode": mode, "epsilon": epsilon}
+        extra = header.extra | {name: value for name, value in given.items() if value is not None}
         policy = _KINDS[header.kind].from_portable(extra, tensors, header.agents)
     except DataError as error:
         raise DataError(error.problem, folder) from None

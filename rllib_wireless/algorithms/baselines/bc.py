@@ -6,15 +6,10 @@ from pydantic.dataclasses import dataclass
 from ray.rllib.core import Columns
 from typing_extensions import override
 
-from rllib_wireless.algorithms.gradient import (
-    Batch,
-    GradientAlgorithm,
-    GradientConfig,
-    GradientSettings,
-    StackedLearner,
-)
+from rllib_wireless.algorithms.gradient import GradientAlgorithm, GradientConfig, GradientSettings
 from rllib_wireless.algorithms.losses import Loss, imitation
 from rllib_wireless.algorithms.requirements import Requirements
+from rllib_wireless.algorithms.stacked import Batch, StackedLearner
 from rllib_wireless.configuration import CONFIG, field
 from rllib_wireless.policies import NetworkPolicy
 

@@ -4,11 +4,9 @@ Flower brings the messages, the processes and FedAvg; what a client does in a ro
 package. Only that and NumPy is imported here at the top, so that Flower's processes start no slower than they have to.
 """
 
-import os
-import subprocess
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +14,9 @@ from rllib_wireless.algorithms.fedmorl.client import ClientGroup
 from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.statistics import Statistics
 from rllib_wireless.algorithms.fedmorl.world_model import Weights
+from rllib_wireless.benchmarks.peers.python import PeerPython, find_python
 from rllib_wireless.benchmarks.peers.record import Record
 from rllib_wireless.data.store import client_folders
-from rllib_wireless.errors import UserError
 
 VARIABLE = "RLLIB_WIRELESS_FLOWER"
 """Environment variable with the Python of an environment that has Flower; docs/benchmarks.md says how to make one."""
@@ -44,28 +42,13 @@ def read_start(folder: Path | str) -> tuple[Weights, Statistics]:
     return weights, statistics
 
 
-class Flower(NamedTuple):
-    """An environment that has Flower."""
-
-    python: str
-    version: str  # of Flower, and of the Ray that it pins
-
-
-def find_flower() -> Flower | None:
+def find_flower() -> PeerPython | None:
     """The Python that `RLLIB_WIRELESS_FLOWER` names; None where it is not set.
 
     Raises:
         UserError: Where it cannot run Flower's simulation.
     """
-    python = os.environ.get(VARIABLE)
-    if not python:
-        return None
-    code = "import flwr, ray, torch; print(f'flwr {flwr.__version__}, ray {ray.__version__}')"
-    try:
-        done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, timeout=120)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"{VARIABLE}={python} is no Python that imports flwr, ray and torch: {error}") from error
-    return Flower(python, done.stdout.strip())
+    return find_python(VARIABLE, ("flwr", "ray"))
 
 
 def simulate(folder: str, out: str, rounds: int, local_steps: int) -> None:

@@ -12,7 +12,7 @@ from rllib_wireless.envs import random
 from rllib_wireless.envs.base import EnvStep, IntArray
 from rllib_wireless.envs.channel_access.channel import COLLISION, SUCCESS
 from rllib_wireless.envs.channel_access.simulator import ChannelAccess
-from rllib_wireless.envs.policy import Policy
+from rllib_wireless.envs.policy import Policy, RoundRobin
 from rllib_wireless.envs.random import StepRandom, jit
 from rllib_wireless.errors import ConfigError
 
@@ -81,27 +81,13 @@ class CsmaEca(CsmaCa):
     deterministic_after_success = True
 
 
-class Tdma(Policy):
+class Tdma(RoundRobin):
     """Perfect round robin over the stations that have a packet; an upper bound, since it needs a scheduler."""
 
     privileged = True
 
     def __init__(self, env: ChannelAccess, config: NoConfig) -> None:
-        self._last = np.full(env.num_envs, -1, np.int64)
-
-    def reset(self, copies: IntArray) -> None:
-        self._last[copies] = -1
-
-    def act(self, step: EnvStep, random: StepRandom) -> IntArray:
-        n = step.acting.shape[1]
-        order = (self._last[:, None] + 1 + np.arange(n)) % n
-        waiting = np.take_along_axis(step.acting, order, axis=1)
-        turn = order[np.arange(order.shape[0]), waiting.argmax(1)]
-        served = waiting.any(1)
-        actions = np.zeros(step.acting.shape, np.int64)
-        actions[served, turn[served]] = 1
-        self._last[served] = turn[served]
-        return actions
+        super().__init__(env.num_envs)
 
 
 def windows(config: BackoffConfig, n: int) -> tuple[IntArray, IntArray]:

@@ -98,7 +98,7 @@ class ChannelAccess(BatchedEnv):
     def step(self, actions: npt.NDArray[Any]) -> EnvStep:
         chosen = np.ascontiguousarray(actions, np.int64)
         if self.strict:
-            self._refuse_illegal(chosen)
+            self.refuse_illegal(chosen, self._mask)
         channel.advance(self._params, self._channel, chosen, self._reward, self._cost, self._duration)
         return self._go_on()
 
@@ -170,15 +170,6 @@ class ChannelAccess(BatchedEnv):
             state=self.state()[copies],
             statistics={name: value[copies] for name, value in self._counts().items()},
         )
-
-    def _refuse_illegal(self, actions: npt.NDArray[np.int64]) -> None:
-        illegal = (actions != 0) & ~((actions == 1) & self._mask[:, :, 1])
-        if illegal.any():
-            b, i = np.argwhere(illegal)[0]
-            allowed = "0 or 1" if self._mask[b, i, 1] else "only 0"
-            raise UserError(
-                f"illegal action {actions[b, i]} of {self.agents[i]} in copy {b}; its mask allows {allowed}"
-            )
 
 
 def _obs_fields(config: ChannelAccessConfig) -> tuple[ObsField, ...]:

@@ -1,0 +1,1 @@
+"""CTDE-CQL: conservative discrete SAC and DQN with value decomposition."""

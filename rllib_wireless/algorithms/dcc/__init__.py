@@ -1,0 +1,1 @@
+"""DCC: constrained processes on three time scales, coordinated by one vector of constraints."""
