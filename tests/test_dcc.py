@@ -139,7 +139,8 @@ def test_both_gradients_are_those_of_the_sum_of_values() -> None:
 @pytest.mark.parametrize("gradient", ["lambda_substitution", "finite_differences"])
 def test_five_updates_come_within_5_percent_of_the_best_constraints(learner: dict[str, Any], gradient: str) -> None:
     env = devices_of()
-    best = scipy.optimize.minimize(
+    minimize: Any = scipy.optimize.minimize
+    best = minimize(
         lambda k: total(np.clip(k, 0, 1), env), np.full(3, 0.3), method="Nelder-Mead", options={"xatol": 1e-3}
     )
     algo = build(**learner, gradient=gradient)
@@ -203,7 +204,9 @@ def test_late_and_lost_broadcasts_and_absent_devices_still_lead_to_good_constrai
         broadcast_delay=2, broadcast_loss=0.3,
     )  # fmt: skip
     rows = train_for(algo, 26)
-    assert total(algo.constraints.own, env) < 1.1 * min(row["value"] for row in rows)
+    punctual = build(fast_timescale="exact", gradient="lambda_substitution", constraint_updates=11)
+    train_for(punctual, 12)
+    assert total(algo.constraints.own, env) < 1.05 * total(punctual.constraints.own, env)
     silent = [
         a != b for r, s in itertools.pairwise(rows) for a, b in zip(r["constraints"], s["constraints"], strict=True)
     ]

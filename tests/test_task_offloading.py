@@ -154,7 +154,7 @@ def test_metrics_are_those_of_a_plain_sum_over_episodes() -> None:
 def test_a_lone_device_costs_what_the_linear_equations_say() -> None:
     """The simulator against the occupation measure of its matrices, for each energy model."""
     for model, steps in (("debt", 1), ("delay", 2)):
-        config = {"num_devices": 1, "energy_model": model, "environment_seed": steps}
+        config: dict[str, Any] = {"num_devices": 1, "energy_model": model, "environment_seed": steps}
         env = build(**config)
         mdp = device_cmdp(env.devices, 0, env.gamma)
         ages = mdp.state // env.devices.num_levels + 1

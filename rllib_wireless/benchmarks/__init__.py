@@ -12,7 +12,7 @@ import orjson
 
 from rllib_wireless.errors import UserError
 
-NAMES = ("simulator", "radio_resource", "env_runner", "learner", "data", "federation", "ctde_cql")
+NAMES = ("simulator", "radio_resource", "env_runner", "learner", "data", "federation", "ctde_cql", "q_learning")
 """Modules of this package, each with `run(quick) -> [{name, value, unit, target, peer}]`."""
 
 

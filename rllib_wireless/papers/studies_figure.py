@@ -29,7 +29,12 @@ _STYLES = (
     {"color": "#009E73", "marker": "D", "linestyle": "--"},
     {"color": "#E69F00", "marker": "v", "linestyle": ":"},
     {"color": "#555555", "marker": "x", "linestyle": ":"},
+    {"color": "#56B4E9", "marker": "P", "linestyle": "-."},
+    {"color": "#000000", "marker": "*", "linestyle": "-."},
 )
+
+_LEAST_SEEDS = 3
+"""Intervals of fewer seeds are wider than the figure."""
 
 
 def mixture(rows: Rows, path: Path) -> None:
@@ -98,6 +103,6 @@ def _lines(
 
 def _line(axes: Axes, name: str, points: Mapping[float, Json], number: int) -> None:
     found = sorted(((at, p) for at, p in points.items() if p["mean"] is not None), key=itemgetter(0))
-    spread = [0.0 if point["ci95"][1] is None else point["ci95"][1] - point["mean"] for _, point in found]
+    spread = [0.0 if point["n"] < _LEAST_SEEDS else point["ci95"][1] - point["mean"] for _, point in found]
     style: dict[str, Any] = {**_STYLES[number % len(_STYLES)], "markersize": 5, "capsize": 2.5, "elinewidth": 1.0}
     axes.errorbar([at for at, _ in found], [point["mean"] for _, point in found], spread, label=name, **style)

@@ -13,7 +13,6 @@ from rllib_wireless.envs.radio_resource.simulator import RadioResource
 from rllib_wireless.envs.radio_resource.slots import Params, link_rate, weight
 from rllib_wireless.envs.random import StepRandom, jit
 
-
 _TUNED = "tuned on validation drops; 25 dB and .5 in related code"
 
 

@@ -21,6 +21,7 @@ _JUDGED = partial(learn, judge=True)
 _ATTACKS = (("honest", _JUDGED, "none"), ("poisoned", learn_under_attack, "one client"))
 _SHARED = {"nothing": "nothing", "models": "models (FedMORL)", "data": "rows (pooled)", "policies": "policies"}
 _MORE_ROUNDS = {"policy_iterations": 6, "policy_steps": 135}  # as many steps as the default has in fewer iterations
+_SHORT_PLAY = {"self_play_updates": 60}  # clients with models of their own play each for itself
 _CLONING = Variant("behaviour cloning", {"policy_learning": "clone", "rounds": 1})
 _SHOWN = ("throughput_ratio", "short_term_fairness", "collision_rate", "mean_delay_ms", "model_loss")
 
@@ -123,6 +124,10 @@ def _federation(s: Scale) -> Iterator[Arm]:
             cloning = Variant("", {**_CLONING.settings, "federate": share, "client_rows": rows, **_MORE_ROUNDS})
             shown = {"rows a client": f"{rows:,}", "shared": words, "policy": _CLONING.label}
             yield Arm("federation", f"clone_{share}_{rows}", shown, s.study_stations, cloning)
+        for share in ("nothing", "models"):
+            playing = {**VARIANTS["play"].settings, "federate": share, "client_rows": rows, **_SHORT_PLAY}
+            shown = {"rows a client": f"{rows:,}", "shared": _SHARED[share], "policy": VARIANTS["play"].label}
+            yield Arm("federation", f"play_{share}_{rows}", shown, s.study_stations, Variant("", playing), task=_JUDGED)
 
 
 def _heterogeneous(s: Scale) -> Iterator[Arm]:

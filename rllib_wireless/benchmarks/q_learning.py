@@ -1,0 +1,91 @@
+"""How fast DCC's devices learn: our kernel against tabular Q-learning in plain Python, in CPU time on one thread."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rllib_wireless.algorithms.dcc.local_problems import QLearning
+from rllib_wireless.algorithms.dcc.settings import DCCSettings
+from rllib_wireless.envs import make_env
+from rllib_wireless.envs.task_offloading import TaskOffloading
+
+_PEER = "plain Python, the same device, Q-learning alone"
+
+
+def run(quick: bool = False) -> list[dict[str, Any]]:
+    """Measure steps of Q-learning per second of CPU time.
+
+    Ours counts a whole solution of the local problems with default settings: rollouts, multipliers and the final policy are in
+    its time, but not in its steps. The peer learns at a fixed multiplier and does nothing else, so it is favoured.
+
+    Args:
+        quick: Shorter runs.
+
+    Returns:
+        `name`, `value`, `unit`, and for ratios `target` and `peer`.
+    """
+    repeats = 2 if quick else 5
+    few, many = (_best(_kernel(n), repeats) for n in (10, 100 if quick else 1000))
+    plain = _best(lambda: plain_q_learning(20_000 if quick else 100_000), repeats)
+    return [
+        {"name": "kernel, 10 devices", "value": few, "unit": "steps/s", "target": None, "peer": None},
+        {"name": _PEER, "value": plain, "unit": "steps/s", "target": None, "peer": None},
+        {"name": "kernel, times plain Python", "value": few / plain, "unit": "x", "target": 100.0, "peer": _PEER},
+        {
+            "name": f"cost per device, {100 if quick else 1000} devices over 10",
+            "value": few / many,
+            "unit": "x",
+            "target": 1.2,
+            "peer": "10 devices",
+        },
+    ]
+
+
+def plain_q_learning(steps: int, price: float = 2.0, gamma: float = 0.95, seed: int = 0) -> int:
+    """Q-learning of one device of the default configuration as one would write it in plain Python; returns the steps."""
+    draw = random.Random(seed)
+    table: dict[tuple[int, int], list[float]] = {(x, e): [0.0] * 3 for x in range(1, 16) for e in range(-3, 16)}
+    states = list(table)
+    age, battery = 1, 0
+    for t in range(steps):
+        if t % 30 == 0:
+            age, battery = draw.choice(states)
+        legal = (0, 1, 2) if battery >= 0 else (0, 2)
+        values = table[age, battery]
+        action = draw.choice(legal) if draw.random() < 0.1 else min(legal, key=values.__getitem__)
+        cost = 7.0 * max(-battery, 0)
+        harvested, energy = int(draw.random() < 0.5), draw.choice((1, 2, 3)) if action == 1 else 0
+        age, battery = min(age + 1, 15) if action == 0 else 1, min(battery + harvested - energy, 15)
+        cost += age + (price if action == 2 else 0.0)
+        following = table[age, battery]
+        best = min(following[a] for a in ((0, 1, 2) if battery >= 0 else (0, 2)))
+        values[action] += 0.1 * (cost + gamma * best - values[action])
+    return steps
+
+
+def _kernel(num_devices: int) -> Callable[[], int]:
+    env = make_env("task_offloading", num_devices=num_devices)
+    assert isinstance(env, TaskOffloading)
+    settings = DCCSettings()
+    problems = QLearning(env.devices, settings, env.gamma, seed=0)
+    agents, memory = np.arange(num_devices), problems.empty_memory()
+    limits, prices = np.full(num_devices, 0.1), np.full(num_devices, 0.9)
+
+    def work() -> int:
+        problems.solve(agents, limits, prices, np.zeros(num_devices, np.int64), memory)
+        return settings.steps * num_devices
+
+    return work
+
+
+def _best(work: Callable[[], float], repeats: int) -> float:
+    """Work per second of CPU time in the fastest of some runs; the first, which compiles, does not count."""
+    work()
+    rates = []
+    for _ in range(repeats):
+        start = time.process_time()
+        rates.append(work() / (time.process_time() - start))
+    return max(rates)
