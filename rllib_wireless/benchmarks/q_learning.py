@@ -1,7 +1,6 @@
 """How fast DCC's devices learn: our kernel against tabular Q-learning in plain Python, in CPU time on one thread."""
 
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from rllib_wireless.algorithms.dcc.local_problems import QLearning
 from rllib_wireless.algorithms.dcc.settings import DCCSettings
+from rllib_wireless.benchmarks.simulator import _best
 from rllib_wireless.envs import make_env
 from rllib_wireless.envs.task_offloading import TaskOffloading
 
@@ -79,13 +79,3 @@ def _kernel(num_devices: int) -> Callable[[], int]:
         return settings.steps * num_devices
 
     return work
-
-
-def _best(work: Callable[[], float], repeats: int) -> float:
-    """Work per second of CPU time in the fastest of some runs; the first, which compiles, does not count."""
-    work()
-    rates = []
-    for _ in range(repeats):
-        start = time.process_time()
-        rates.append(work() / (time.process_time() - start))
-    return max(rates)
