@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import typer.main
 
@@ -241,6 +242,7 @@ def test_settings_named_in_the_text_of_an_algorithm_exist(name: str) -> None:
     text = (DOCS / f"algorithms/{name}.md").read_text()
     known = {f.name for f in algorithm_spec(name).settings} | set(env_names()) | set(RUN_FIELDS)
     known |= {f.name for env in env_names() for f in env_spec(env).config.documentation()}
+    known |= {m.name for env in env_names() for m in env_spec(env).metrics}
     known |= {value for f in algorithm_spec(name).settings for value in re.findall(r"'(\w+)'", f.type)}  # alternatives
     known |= FIGURES
     assert set(re.findall(r"`([a-z]+(?:_[a-z]+)+)(?:=[^`]*)?`", text)) <= known
@@ -305,6 +307,16 @@ def test_calibration_figures_hold(tmp_path: Path) -> None:
     assert (tmp_path / "radio_resource.png").stat().st_size > 10_000
     assert len((tmp_path / "radio_resource.csv").read_text().splitlines()) == 1 + 8 + 2 + 1
     assert (DOCS / "environments/radio_resource.png").stat().st_size < 150_000
+
+
+def test_the_picture_of_constraints_is_drawn(tmp_path: Path) -> None:
+    """Never offloading costs the same whatever the others do, and the more devices there are the less pays."""
+    limits = np.array([0.0, 0.02, 0.1])
+    values = load(ROOT / "examples/task_offloading_constraints.py").main(tmp_path, limits)
+    assert {round(curve[0], 6) for curve in values.values()} == {round(values[3][0], 6)}
+    assert all(few <= many + 1e-9 for few, many in zip(values[3], values[100], strict=True))
+    assert (tmp_path / "task_offloading.png").stat().st_size > 10_000
+    assert (DOCS / "environments/task_offloading.png").stat().st_size < 150_000
 
 
 def test_the_example_of_collecting_runs(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from rllib_wireless.algorithms.dcc.local_problems import QLearning
 from rllib_wireless.algorithms.dcc.settings import DCCSettings
-from rllib_wireless.benchmarks.simulator import _best
+from rllib_wireless.benchmarks import best, row
 from rllib_wireless.envs import make_env
 from rllib_wireless.envs.task_offloading import TaskOffloading
 
@@ -28,19 +28,13 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         `name`, `value`, `unit`, and for ratios `target` and `peer`.
     """
     repeats = 2 if quick else 5
-    few, many = (_best(_kernel(n), repeats) for n in (10, 100 if quick else 1000))
-    plain = _best(lambda: plain_q_learning(20_000 if quick else 100_000), repeats)
+    few, many = (best(_kernel(n), repeats) for n in (10, 100 if quick else 1000))
+    plain = best(lambda: plain_q_learning(20_000 if quick else 100_000), repeats)
     return [
-        {"name": "kernel, 10 devices", "value": few, "unit": "steps/s", "target": None, "peer": None},
-        {"name": _PEER, "value": plain, "unit": "steps/s", "target": None, "peer": None},
-        {"name": "kernel, times plain Python", "value": few / plain, "unit": "x", "target": 100.0, "peer": _PEER},
-        {
-            "name": f"cost per device, {100 if quick else 1000} devices over 10",
-            "value": few / many,
-            "unit": "x",
-            "target": 1.2,
-            "peer": "10 devices",
-        },
+        row("kernel, 10 devices", few, "steps/s"),
+        row(_PEER, plain, "steps/s"),
+        row("kernel, times plain Python", few / plain, "x", 100.0, _PEER),
+        row(f"cost per device, {100 if quick else 1000} devices over 10", few / many, "x", 1.2, "10 devices"),
     ]
 
 

@@ -1,7 +1,6 @@
 """How fast channel access is simulated: our simulator and event kernel against plain Python, in CPU time on one thread."""
 
 import random
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_wireless.benchmarks import row
+from rllib_wireless.benchmarks import best, row
 from rllib_wireless.envs import make_env
 from rllib_wireless.envs.channel_access import event_kernel
 
@@ -32,8 +31,8 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         `name`, `value`, `unit`, and for ratios `target` and `peer`.
     """
     repeats = 3 if quick else 7
-    ours = _best(_batched(200 if quick else 1000), repeats)
-    kernel = _best(_kernel, repeats)
+    ours = best(_batched(200 if quick else 1000), repeats)
+    kernel = best(_kernel, repeats)
     rows = [
         row(f"simulator with observations, {COPIES} copies x {NUM_STATIONS} stations", ours, "slots/s"),
         row("event kernel, CSMA/CA", kernel, "slots/s"),
@@ -42,8 +41,8 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         ("plain Python, slot by slot", PlainSlots, (200.0, 1000.0)),
         ("plain Python, decision by decision", PlainDecisions, (None, None)),
     ):
-        theirs = _best(partial(_plain, plain, 20_000 if quick else 50_000), repeats)
-        with_rule = _best(partial(_plain_rule, plain, 20_000 if quick else 50_000), repeats)
+        theirs = best(partial(_plain, plain, 20_000 if quick else 50_000), repeats)
+        with_rule = best(partial(_plain_rule, plain, 20_000 if quick else 50_000), repeats)
         rows += [
             row(f"{peer}, 1 copy", theirs, "slots/s"),
             row(f"{peer}, CSMA/CA", with_rule, "slots/s"),
@@ -199,16 +198,6 @@ def simulate_plain(env: PlainChannel, rule: PlainCsmaCa, steps: int) -> dict[str
         heard = env.state
     counts["slots"] = env.time
     return counts
-
-
-def _best(work: Callable[[], float], repeats: int) -> float:
-    """Work per second of CPU time in the fastest of some runs; the first, which compiles, does not count."""
-    work()
-    rates = []
-    for _ in range(repeats):
-        start = time.process_time()
-        rates.append(work() / (time.process_time() - start))
-    return max(rates)
 
 
 def _batched(steps: int) -> Callable[[], float]:
