@@ -3,6 +3,7 @@
 import importlib
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -71,6 +72,11 @@ def best(work: Callable[[], float], repeats: int) -> float:
         start = time.process_time()
         rates.append(work() / (time.process_time() - start))
     return max(rates)
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Of two works that took turns: runs next to each other met the same machine."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def cpu_of_all() -> float:

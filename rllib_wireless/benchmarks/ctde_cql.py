@@ -19,7 +19,7 @@ from rllib_wireless.algorithms.ctde_cql.ctde_cql import CTDECQLConfig
 from rllib_wireless.algorithms.gradient import layer_sizes
 from rllib_wireless.algorithms.losses import chosen, conservative_gap, interval_discount, soft_value
 from rllib_wireless.algorithms.stacked import agent_norms
-from rllib_wireless.benchmarks import row
+from rllib_wireless.benchmarks import median_ratio, row
 from rllib_wireless.benchmarks.peers.d3rlpy import VARIABLE, find_d3rlpy
 from rllib_wireless.data import Behaviour, collect
 from rllib_wireless.data.sampling import TensorIterator
@@ -57,7 +57,7 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
         }
         seconds = take_turns(works, 3 if quick else 9)
         rows = [row(f"{name}, gradient step", 1e3 * min(s) / steps, "ms") for name, s in seconds.items()]
-        ratio = _ratio(seconds["CTDE SAC"], seconds["CTDE SAC, bare torch loop"])
+        ratio = median_ratio(seconds["CTDE SAC"], seconds["CTDE SAC, bare torch loop"])
         peer = "bare torch loop with the same networks, losses, data and optimizer"
         rows.append(row("CTDE SAC, gradient step, times the bare loop", ratio, "x", 1.2, peer))
         for name in ("CTDE SAC", "independent DQN"):
@@ -137,10 +137,6 @@ def take_turns(works: Mapping[str, Work], turns: int) -> dict[str, list[float]]:
     return seconds
 
 
-def _ratio(a: list[float], b: list[float]) -> float:
-    return statistics.median(x / y for x, y in zip(a, b, strict=True))
-
-
 def _against_d3rlpy(data: Path, steps: int) -> list[dict[str, Any]]:
     """Four agents with equal networks and batches: a joint step of ours against four steps of d3rlpy's."""
     name = "d3rlpy's CPU time over ours"
@@ -154,6 +150,12 @@ def _against_d3rlpy(data: Path, steps: int) -> list[dict[str, Any]]:
     theirs = [NUM_AGENTS * seconds for seconds in measured["d3rlpy"]]
     what = f"DiscreteCQL ({peer.version}), one agent after the other, equal networks and batches"
     return [
-        row(f"independent DQN, {name}", _ratio(theirs, measured["dqn"]), "x", 2.0, what),
-        row(f"CTDE SAC, {name}", _ratio(theirs, measured["sac"]), "x", None, f"{what}; two critics and a policy more"),
+        row(f"independent DQN, {name}", median_ratio(theirs, measured["dqn"]), "x", 2.0, what),
+        row(
+            f"CTDE SAC, {name}",
+            median_ratio(theirs, measured["sac"]),
+            "x",
+            None,
+            f"{what}; two critics and a policy more",
+        ),
     ]

@@ -21,7 +21,7 @@ from rllib_wireless.algorithms.fedmorl.settings import FedMORLSettings
 from rllib_wireless.algorithms.fedmorl.stack import Stack
 from rllib_wireless.algorithms.fedmorl.statistics import Statistics, merge_statistics
 from rllib_wireless.algorithms.fedmorl.world_model import Weights, WorldModel
-from rllib_wireless.benchmarks import cpu_of_all, row
+from rllib_wireless.benchmarks import cpu_of_all, median_ratio, row
 from rllib_wireless.benchmarks.peers.flower import (
     NUM_CPUS,
     VARIABLE,
@@ -164,7 +164,7 @@ def cost_rows(folder: Path, local_steps: int, *, turns: int, num_actors: int) ->
     rows = [row(f"{name}, CPU time per sample", statistics.median(values), "us") for name, values in cost.items()]
     for peer, target in ((base, 1.3), (large, None)):
         rows += [
-            row(f"{name}, times {peer}", _ratio(cost[name], cost[peer]), "x", target, f"{_POOLED}; {peer}")
+            row(f"{name}, times {peer}", median_ratio(cost[name], cost[peer]), "x", target, f"{_POOLED}; {peer}")
             for name in rounds
         ]
     return rows
@@ -243,10 +243,6 @@ def race(folder: str, out: str, rounds: int, local_steps: int, num_actors: int) 
             record.losses.append(work())
             record.stamp()
     record.write(out)
-
-
-def _ratio(ours: list[float], theirs: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 @contextmanager

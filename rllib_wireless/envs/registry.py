@@ -10,6 +10,11 @@ from rllib_wireless.envs.policy import Policy
 from rllib_wireless.errors import ConfigError, UserError
 
 
+def ratio(numerator: float, denominator: float) -> float:
+    """What most metrics are; NaN where there is nothing to divide by."""
+    return float(numerator / denominator) if denominator else float("nan")
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number that tells how well a network did.

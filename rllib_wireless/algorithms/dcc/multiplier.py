@@ -67,6 +67,36 @@ def solve_all(
 
 
 @jit
+def _learn_and_judge(
+    devices: Devices,
+    i: int,
+    price: float,
+    schedule: Schedule,
+    epsilon: float,
+    never: bool,
+    learning: int,
+    judging: int,
+    update: int,
+    cost: Floats,
+    usage: Floats,
+    visits: Ints,
+    actions: Ints,
+    mass: Floats,
+) -> tuple[float, float]:
+    """Learn for one update of the multiplier, roll the greedy policy out, and set the tables' levels by it; cost and usage.
+
+    Fills `actions` with that policy and `mass` with where it was.
+    """
+    share = schedule.steps // schedule.updates
+    learn(devices, i, price, schedule, epsilon, never, learning, 4 * update * share, share, cost, usage, visits)
+    greedy_policy(devices, price, cost, usage, never, actions)
+    value, used = roll_out(devices, i, actions, schedule, judging, mass)
+    set_level(devices, cost, actions, value / (1.0 - schedule.gamma))
+    set_level(devices, usage, actions, used / (1.0 - schedule.gamma))
+    return value, used
+
+
+@jit
 def _never_offload(
     devices: Devices,
     i: int,
@@ -87,14 +117,12 @@ def _never_offload(
     The smallest multiplier under which that is optimal is the most that one offload would save in a state that is visited.
     """
     actions, mass = np.empty(len(cost), np.int64), np.empty(len(cost))
-    share, epsilon, value = schedule.steps // schedule.updates, schedule.epsilon, 0.0
+    epsilon, value = schedule.epsilon, 0.0
     for m in range(schedule.updates):
-        learn(devices, i, price, schedule, epsilon, True, learning, 4 * m * share, share, cost, usage, visits)
+        value = _learn_and_judge(
+            devices, i, price, schedule, epsilon, True, learning, judging, m, cost, usage, visits, actions, mass
+        )[0]
         epsilon *= schedule.epsilon_decay
-        greedy_policy(devices, price, cost, usage, True, actions)
-        value = roll_out(devices, i, actions, schedule, judging, mass)[0]
-        set_level(devices, cost, actions, value / (1.0 - schedule.gamma))
-        set_level(devices, usage, actions, 0.0)
     saving = 0.0
     policy[:] = 0.0
     for state in range(len(cost)):
@@ -122,27 +150,12 @@ def _ascend(
     """Q-learning on the fast time scale, steps of the multiplier on the intermediate one."""
     actions, mass = np.empty(len(cost), np.int64), np.empty(len(cost))
     multiplier, step, before = multipliers[i], schedule.multiplier_lr, 0.0
-    share, epsilon = schedule.steps // schedule.updates, schedule.epsilon
+    epsilon = schedule.epsilon
     for m in range(schedule.updates):
-        learn(
-            devices,
-            i,
-            price + multiplier,
-            schedule,
-            epsilon,
-            False,
-            learning,
-            4 * m * share,
-            share,
-            cost,
-            usage,
-            visits,
-        )
+        used = _learn_and_judge(
+            devices, i, price + multiplier, schedule, epsilon, False, learning, judging, m, cost, usage, visits, actions, mass
+        )[1]  # fmt: skip
         epsilon *= schedule.epsilon_decay
-        greedy_policy(devices, price + multiplier, cost, usage, False, actions)
-        value, used = roll_out(devices, i, actions, schedule, judging, mass)
-        set_level(devices, cost, actions, value / (1.0 - schedule.gamma))
-        set_level(devices, usage, actions, used / (1.0 - schedule.gamma))
         if schedule.adaptive:
             # A step that repeats its direction doubles, one that turns halves: multipliers span orders of magnitude.
             sign = 1.0 if used > limit else -1.0

@@ -2,27 +2,27 @@
 
 from rllib_wireless.envs.base import Statistics
 from rllib_wireless.envs.channel_access.config import SLOT_US
-from rllib_wireless.envs.registry import Metric
+from rllib_wireless.envs.registry import Metric, ratio
 
 
 def throughput_ratio(s: Statistics) -> float:
     """Share of time that successful packets fill."""
-    return _ratio(s["success_slots"].sum(), s["slots"].sum())
+    return ratio(s["success_slots"].sum(), s["slots"].sum())
 
 
 def collision_rate(s: Statistics) -> float:
     """Share of busy periods that are collisions."""
-    return _ratio(s["collisions"].sum(), s["busy_periods"].sum())
+    return ratio(s["collisions"].sum(), s["busy_periods"].sum())
 
 
 def collision_probability(s: Statistics) -> float:
     """Share of transmissions that collide."""
-    return _ratio(s["collided_transmissions"].sum(), s["transmissions"].sum())
+    return ratio(s["collided_transmissions"].sum(), s["transmissions"].sum())
 
 
 def mean_delay_ms(s: Statistics) -> float:
     """Arrival to success, over delivered packets."""
-    return _ratio(s["delay_slots"].sum(), s["successes"].sum()) * SLOT_US / 1000
+    return ratio(s["delay_slots"].sum(), s["successes"].sum()) * SLOT_US / 1000
 
 
 def jain_fairness(s: Statistics) -> float:
@@ -30,12 +30,12 @@ def jain_fairness(s: Statistics) -> float:
     successes = s["successes"].astype(float)
     total = successes.sum(1)
     index = total**2 / (successes.shape[1] * (successes**2).sum(1).clip(min=1.0))
-    return _ratio((index * s["slots"]).sum(), (s["slots"] * (total > 0)).sum())
+    return ratio((index * s["slots"]).sum(), (s["slots"] * (total > 0)).sum())
 
 
 def short_term_fairness(s: Statistics) -> float:
     """Jain's index over windows of 10 N successes, averaged over the windows."""
-    return _ratio(s["fairness_sum"].sum(), s["fairness_windows"].sum())
+    return ratio(s["fairness_sum"].sum(), s["fairness_windows"].sum())
 
 
 METRICS = (
@@ -46,7 +46,3 @@ METRICS = (
     Metric("jain_fairness", "", "higher", jain_fairness, "Jain's index of successes over the whole episode"),
     Metric("short_term_fairness", "", "higher", short_term_fairness, "Jain's index over windows of 10 N successes"),
 )
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return float(numerator / denominator) if denominator else float("nan")

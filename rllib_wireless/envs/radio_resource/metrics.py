@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rllib_wireless.envs.base import Statistics
-from rllib_wireless.envs.registry import Metric
+from rllib_wireless.envs.registry import Metric, ratio
 
 Floats = npt.NDArray[np.float64]
 
@@ -15,13 +15,13 @@ TAIL_WEIGHT = 3.0
 
 def sum_rate(s: Statistics) -> float:
     """Rate of all users together, a mean over time."""
-    return _ratio(s["rate"].sum(), s["slots"].sum())
+    return ratio(s["rate"].sum(), s["slots"].sum())
 
 
 def mean_rate(s: Statistics) -> float:
     """Mean over users of their rates while they are there."""
     rates = _user_rates(s)
-    return _ratio(np.nansum(rates), np.isfinite(rates).sum())
+    return ratio(np.nansum(rates), np.isfinite(rates).sum())
 
 
 def tail_rate(s: Statistics) -> float:
@@ -47,17 +47,17 @@ def score_per_episode(s: Statistics) -> float:
     rows = np.arange(len(users))
     low, high = ordered[rows, lower], ordered[rows, np.minimum(lower + 1, users - 1)]
     tail = low + (position - lower) * (high - low)
-    return _ratio(float((total / users + TAIL_WEIGHT * tail).sum()), len(users))
+    return ratio(float((total / users + TAIL_WEIGHT * tail).sum()), len(users))
 
 
 def silent_share(s: Statistics) -> float:
     """Share of slots in which an access point is silent."""
-    return _ratio(s["silent_slots"].sum(), s["slots"].sum() * s["silent_slots"].shape[1])
+    return ratio(s["silent_slots"].sum(), s["slots"].sum() * s["silent_slots"].shape[1])
 
 
 def mean_delay_slots(s: Statistics) -> float:
     """Time of a bit in its queue by Little's law; undefined where buffers are always full."""
-    return _ratio(s["queued_bits"].sum(), s["arrived_bits"].sum())
+    return ratio(s["queued_bits"].sum(), s["arrived_bits"].sum())
 
 
 METRICS = (
@@ -80,7 +80,3 @@ def _user_rates(s: Statistics) -> Floats:
     there = (s["user_slots"] > 0) & (s["episodes"].max() <= 1)
     np.divide(s["rate"], s["user_slots"], out=rates, where=there)
     return rates
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return float(numerator / denominator) if denominator else float("nan")

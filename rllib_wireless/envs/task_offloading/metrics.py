@@ -3,28 +3,28 @@
 import numpy as np
 
 from rllib_wireless.envs.base import Statistics
-from rllib_wireless.envs.registry import Metric
+from rllib_wireless.envs.registry import Metric, ratio
 
 
 def discounted_cost(s: Statistics) -> float:
     """Cost of all devices per slot, the slots of an episode weighted by gamma^t."""
-    return _ratio(s["discounted_cost"].sum(), s["discount"].sum())
+    return ratio(s["discounted_cost"].sum(), s["discount"].sum())
 
 
 def offload_frequency(s: Statistics) -> float:
     """Share of its slots in which a device offloads, mean over the devices."""
-    return _ratio(s["offloads"].mean(1).sum(), s["slots"].sum())
+    return ratio(s["offloads"].mean(1).sum(), s["slots"].sum())
 
 
 def mean_aoi(s: Statistics) -> float:
     """Age of information at the end of a slot, mean over slots and devices."""
-    return _ratio(s["age"].mean(1).sum(), s["slots"].sum())
+    return ratio(s["age"].mean(1).sum(), s["slots"].sum())
 
 
 def constraint_violation(s: Statistics) -> float:
     """By how much a device's discounted offload frequency is above its limit K_i, mean over the devices."""
     excess = (s["discounted_offloads"] - s["discounted_limit"]).sum(0)
-    return _ratio(np.maximum(excess, 0.0).mean(), s["discount"].sum())
+    return ratio(np.maximum(excess, 0.0).mean(), s["discount"].sum())
 
 
 METRICS = (
@@ -45,7 +45,3 @@ METRICS = (
         "by how much a device's discounted offload frequency is above offload_limit, mean over the devices",
     ),
 )
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return float(numerator / denominator) if denominator else float("nan")
