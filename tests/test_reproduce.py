@@ -16,6 +16,7 @@ from scipy import stats
 from rllib_wireless.algorithms.fedmorl.aggregation import aggregate
 from rllib_wireless.algorithms.fedmorl.client import ClientUpdate
 from rllib_wireless.errors import UserError
+from rllib_wireless.papers import resumable
 from rllib_wireless.papers.experiment import Json
 from rllib_wireless.papers.fedmorl import attack, paper_scale
 from rllib_wireless.papers.fedmorl.claims import all_claims
@@ -55,6 +56,11 @@ from rllib_wireless.papers.pool import run_side_by_side
 if __name__ == "__main__":
     run_side_by_side([cell("count", "quick"), cell("wait_for_go", "slow")], Path(sys.argv[1]), 1, print)
 """
+
+
+def reproduce(out: Path, scale: Scale, *, only: str | None = None, plot_only: bool = False) -> Json:
+    experiment = paper_scale.experiment(scale)
+    return resumable.reproduce(experiment, out, lambda line: None, only=only, workers=1, plot_only=plot_only)
 
 
 def test_cells_are_run_once_and_only_those_wanted(tmp_path: Path) -> None:
@@ -158,7 +164,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("reproduce")
     wanted = ("rules_", "plan_", "roll_", "play_", "study_attack_krum_poisoned")
     run_side_by_side([c for c in paper_scale.all_cells(TINY) if c.name.startswith(wanted)], out, 1, lambda line: None)
-    paper_scale.reproduce(out, lambda line: None, TINY, only="rules_", workers=1, plot_only=False)
+    reproduce(out, TINY, only="rules_")
     return out
 
 
@@ -177,18 +183,18 @@ def test_the_experiment_runs_in_small_and_leaves_only_results(tiny: Path) -> Non
 
 def test_figures_are_drawn_from_the_results_alone(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_bytes((tiny / "results.json").read_bytes())
-    paper_scale.reproduce(tmp_path, lambda line: None, TINY, only=None, workers=1, plot_only=True)
+    reproduce(tmp_path, TINY, plot_only=True)
     drawn = {p.name for p in tmp_path.iterdir()}
     assert drawn == {"results.json", "figure.png", "mixture.png", "federation.png"}
     assert all((tmp_path / name).read_bytes() == (tiny / name).read_bytes() for name in drawn)
     with pytest.raises(UserError, match=r"no results\.json"):
-        paper_scale.reproduce(tmp_path / "none", lambda line: None, TINY, only=None, workers=1, plot_only=True)
+        reproduce(tmp_path / "none", TINY, plot_only=True)
 
 
 def test_a_folder_holds_cells_of_one_setting(tiny: Path) -> None:
     longer = dataclasses.replace(TINY, data_steps=601)
     with pytest.raises(UserError, match="computed with other data_steps; give another folder"):
-        paper_scale.reproduce(tiny, lambda line: None, longer, only="rules_", workers=1, plot_only=False)
+        reproduce(tiny, longer, only="rules_")
 
 
 def test_equal_seeds_give_equal_cells(tiny: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ NAMES = {
     "throughput_ratio": "throughput ratio",
     "short_term_fairness": "short-term fairness",
     "collision_rate": "collisions / busy periods",
-    "model_loss": "loss on fresh rows (nats / row)",
+    "outcome_loss": "loss on fresh outcomes (nats / row)",
 }
 
 # Okabe and Ito's colours, which the colour-blind tell apart, and a marker each.
@@ -58,7 +58,7 @@ def federation(rows: Rows, path: Path) -> None:
     """What is shared, against the number of rows that each client has."""
     _lines(
         rows,
-        ("model_loss", "throughput_ratio", "short_term_fairness"),
+        ("outcome_loss", "throughput_ratio", "short_term_fairness"),
         x=lambda arm: float(arm["rows a client"].replace(",", "")),
         label=lambda arm: f"{arm['policy']}; shared: {arm['shared']}",
         xlabel="rows a client",

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+from rllib_wireless.papers import resumable
 from rllib_wireless.papers.experiment import Json, Progress
 from rllib_wireless.papers.fedmorl import demo, paper_scale
 from rllib_wireless.papers.fedmorl.setup import PAPER
@@ -44,7 +45,8 @@ def reproduce(
     """
     if scale == "demo":
         return demo.reproduce(Path(out), progress, only=only, plot_only=plot_only)
-    return paper_scale.reproduce(Path(out), note, PAPER, only=only, workers=workers, plot_only=plot_only)
+    experiment = paper_scale.experiment(PAPER)
+    return resumable.reproduce(experiment, Path(out), note, only=only, workers=workers, plot_only=plot_only)
 
 
 def table(content: Json) -> list[dict[str, Any]]:

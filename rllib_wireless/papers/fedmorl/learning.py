@@ -100,7 +100,7 @@ def learn(
         algo_class: In place of the algorithm's own class.
 
     Returns:
-        `metrics` by name, with `model_loss` where it was judged.
+        `metrics` by name, with `model_loss` and `outcome_loss` where the model was judged.
     """
     folder = out / "work" / run.name
     shutil.rmtree(folder, ignore_errors=True)
@@ -111,7 +111,7 @@ def learn(
             algorithm.export_policy(folder / "policy")
             metrics = measure_policy(run, folder / "policy")
             if judge:
-                metrics["model_loss"] = model_loss(algorithm, run, folder)
+                metrics |= model_losses(algorithm, run, folder)
         finally:
             algorithm.stop()
     finally:
@@ -169,13 +169,14 @@ def metrics_of(statistics: Statistics) -> dict[str, float]:
     return {m.name: m.reduce(statistics) for m in env_spec(ENV).metrics if m.name in METRICS}
 
 
-def model_loss(algorithm: "OfflineMultiAgentAlgorithm", run: Run, folder: Path) -> float:
+def model_losses(algorithm: "OfflineMultiAgentAlgorithm", run: Run, folder: Path) -> dict[str, float]:
     """Negative log-likelihood of the clients' world models on rows that nobody trained on, in nats a row.
 
     Each of the run's own stations' models is judged on the same rows, those of all stations; the mean over stations.
     """
     assert isinstance(algorithm, FedMORL)
     collect_log(run, folder / "fresh", seed=FRESH_SEED, steps=FRESH_STEPS)
-    losses = held_out_loss(algorithm, client_folders(folder / "fresh"))
     own = f"cell_{run.env_config['num_stations']}/" if run.other_cells else ""
-    return fmean(loss for client, loss in losses.items() if client.startswith(own))
+    losses = held_out_loss(algorithm, client_folders(folder / "fresh"))
+    of_own = [loss for client, loss in losses.items() if client.startswith(own)]
+    return {"model_loss": fmean(v.model for v in of_own), "outcome_loss": fmean(v.outcome for v in of_own)}

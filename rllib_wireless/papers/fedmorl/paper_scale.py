@@ -1,38 +1,24 @@
-"""The paper's scale: all cells on several processes, `results.json` of what is done so far, and the figures."""
+"""The paper's scale: figure 1 and the studies, from all their cells."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from rllib_wireless.errors import UserError
 from rllib_wireless.papers import curves_figure, studies_figure
-from rllib_wireless.papers.experiment import Cell, Json, finished, read_json, write_json, write_results
+from rllib_wireless.papers.experiment import Cell, Claim, Json
 from rllib_wireless.papers.fedmorl.claims import all_claims
 from rllib_wireless.papers.fedmorl.headline import curves, headline_cells
 from rllib_wireless.papers.fedmorl.learning import METRICS
 from rllib_wireless.papers.fedmorl.setup import LABELS, Scale
 from rllib_wireless.papers.fedmorl.studies import study_cells, study_tables
 from rllib_wireless.papers.fedmorl.study_claims import study_claims
-from rllib_wireless.papers.pool import Note, run_side_by_side
+from rllib_wireless.papers.resumable import Experiment
 
 
-def reproduce(out: Path, note: Note, s: Scale, *, only: str | None, workers: int, plot_only: bool) -> Json:
-    """Run the cells and write what is known by now; a run that was interrupted leaves results, too."""
-    if plot_only and not (out / "results.json").exists():
-        raise UserError(f"{out} holds no results.json to draw from; run without --plot-only first")
-    if not plot_only:
-        _claim_folder(out, s)
-        cells = all_cells(s)
-        try:
-            run_side_by_side(cells, out, workers, note, only)
-        finally:
-            if results := finished(cells, out):
-                _summarise(out, s, len(cells), results)
-    content = read_json(out / "results.json")
-    draw(content, out)
-    return content
+def experiment(s: Scale) -> Experiment:
+    """The experiment at some scale."""
+    return Experiment("fedmorl", s.name, s.describe(), all_cells(s), partial(_summarise, s), draw)
 
 
 def all_cells(s: Scale) -> list[Cell]:
@@ -59,33 +45,6 @@ def table(content: Json) -> list[dict[str, Any]]:
     ]
 
 
-def _claim_folder(out: Path, s: Scale) -> None:
-    """Keep what the cells of a folder are computed with; cells of other settings must not be mixed.
-
-    Raises:
-        UserError: Where the folder's cells are of other settings.
-    """
-    path, wanted = out / "settings.json", orjson.loads(orjson.dumps(s.describe()))
-    if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(path, wanted)
-    kept = read_json(path)
-    if other := [name for name in wanted if kept.get(name) != wanted[name]]:
-        raise UserError(f"{out} holds cells that were computed with other {', '.join(other)}; give another folder")
-
-
-def _summarise(out: Path, s: Scale, total: int, results: Mapping[str, Json]) -> None:
+def _summarise(s: Scale, results: Mapping[str, Json]) -> tuple[list[Claim], Json]:
     found, tables = curves(s, results), study_tables(s, results)
-    write_results(
-        out,
-        "fedmorl",
-        s.name,
-        [*all_claims(found), *study_claims(s, tables)],
-        s.describe(),
-        {
-            "cells": {"done": len(results), "of": total},
-            "curves": found,
-            "studies": tables,
-            "seconds": {name: result["seconds"] for name, result in results.items()},
-        },
-    )
+    return [*all_claims(found), *study_claims(s, tables)], {"curves": found, "studies": tables}

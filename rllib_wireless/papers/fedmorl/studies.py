@@ -23,7 +23,7 @@ _SHARED = {"nothing": "nothing", "models": "models (FedMORL)", "data": "rows (po
 _MORE_ROUNDS = {"policy_iterations": 6, "policy_steps": 135}  # as many steps as the default has in fewer iterations
 _SHORT_PLAY = {"self_play_updates": 60}  # clients with models of their own play each for itself
 _CLONING = Variant("behaviour cloning", {"policy_learning": "clone", "rounds": 1})
-_SHOWN = ("throughput_ratio", "short_term_fairness", "collision_rate", "mean_delay_ms", "model_loss")
+_SHOWN = ("throughput_ratio", "short_term_fairness", "collision_rate", "mean_delay_ms", "outcome_loss", "model_loss")
 
 
 @dataclass(frozen=True)

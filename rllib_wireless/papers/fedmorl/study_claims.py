@@ -56,22 +56,26 @@ def _contrasts(s: Scale) -> Iterator[Contrast]:
     for rows in s.shards:
         of = f"with {rows:,} rows a client"
         for metric, words, (high, low) in (
+            ("outcome_loss", "local models predict fresh outcomes worse than federated ones", ("nothing", "models")),
             ("model_loss", "local models predict fresh rows worse than federated ones", ("nothing", "models")),
             ("throughput_ratio", "federated models give more throughput than local ones", ("models", "nothing")),
             ("short_term_fairness", "federated models give more fairness than local ones", ("models", "nothing")),
         ):
             yield Contrast("federation", f"{high}_{rows}", f"{low}_{rows}", metric, 0.0, f"{of}, {words}", argues)
-        near = f"{of}, federated models predict within {_LOSS} nats as well as a pooled one"
-        yield Contrast("federation", f"data_{rows}", f"models_{rows}", "model_loss", -_LOSS, near)
+        near = f"{of}, federated models predict outcomes within {_LOSS} nats as well as a pooled one"
+        yield Contrast("federation", f"data_{rows}", f"models_{rows}", "outcome_loss", -_LOSS, near)
+        for metric, words in (("throughput_ratio", "throughput"), ("short_term_fairness", "fairness")):
+            more = f"{of}, self-play in federated models gives more {words} than in local ones"
+            yield Contrast("federation", f"play_models_{rows}", f"play_nothing_{rows}", metric, 0.0, more, argues)
         better = f"{of}, federated models give more throughput than federated policies"
         yield Contrast("federation", f"models_{rows}", f"policies_{rows}", "throughput_ratio", 0.0, better, argues)
     for kind in ("contention", "traffic", "backoff", "size"):
-        words = f"clients that differ in {kind}: local models predict fresh rows worse than federated ones"
-        yield Contrast(
-            "heterogeneous", f"{kind}_nothing", f"{kind}_models", "model_loss", 0.0, words, "section 5.2, announced"
-        )
+        for metric, what in (("outcome_loss", "outcomes"), ("model_loss", "rows")):
+            words = f"clients that differ in {kind}: local models predict fresh {what} worse than federated ones"
+            pair = (f"{kind}_nothing", f"{kind}_models")
+            yield Contrast("heterogeneous", *pair, metric, 0.0, words, "section 5.2, announced")
     for rule in ("median", "trimmed_mean", "krum"):
-        words = f"one poisoned client of eight costs `{rule}` less than {_LOSS} nats"
-        yield Contrast("attack", f"{rule}_honest", f"{rule}_poisoned", "model_loss", -_LOSS, words)
-    words = f"one poisoned client of eight costs `fedavg` more than {_LOSS} nats"
-    yield Contrast("attack", "fedavg_poisoned", "fedavg_honest", "model_loss", _LOSS, words)
+        words = f"one poisoned client of eight costs `{rule}` less than {_LOSS} nats of the outcome"
+        yield Contrast("attack", f"{rule}_honest", f"{rule}_poisoned", "outcome_loss", -_LOSS, words)
+    words = f"one poisoned client of eight costs `fedavg` more than {_LOSS} nats of the outcome"
+    yield Contrast("attack", "fedavg_poisoned", "fedavg_honest", "outcome_loss", _LOSS, words)
