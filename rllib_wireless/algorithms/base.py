@@ -159,6 +159,7 @@ class OfflineMultiAgentConfig(AlgorithmConfig):  # type: ignore[misc]
             # What a command line or a search space gives as text has become a number.
             setattr(self, f.name, getattr(parsed, f.name))
         env = self.build_env()
+        self.requirements.check_environment(self.settings.owner, env.name)
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self.requirements.check_input(self.settings.owner, self.input_ if self.is_offline else None)
         self._validate_evaluation()

@@ -18,12 +18,14 @@ class Requirements:
         layout: Whether it opens one joint data set, or one folder per agent.
         aligned: Whether row t of all agents must be of the same step.
         columns: Optional columns that it needs.
+        environments: The only environments that it is made for; None where any will do.
     """
 
     data: Literal["required", "optional", "none"] = "required"
     layout: Literal["joint", "agents"] = "joint"
     aligned: bool = False
     columns: tuple[str, ...] = ()
+    environments: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         """In words, for the command line."""
@@ -33,7 +35,21 @@ class Requirements:
             "none": "no data",
         }[self.data]
         words += ", rows that align" if self.aligned else ""
-        return words + "".join(f", column {name}" for name in self.columns)
+        words += "".join(f", column {name}" for name in self.columns)
+        return words + (f"; {' or '.join(self.environments)} only" if self.environments else "")
+
+    def check_environment(self, owner: str, env: str) -> None:
+        """Check that the algorithm is made for an environment.
+
+        Args:
+            owner: The algorithm.
+            env: The environment's name.
+
+        Raises:
+            ConfigError: If not.
+        """
+        if self.environments is not None and env not in self.environments:
+            raise ConfigError(owner, "env", env, f"it should be {' or '.join(self.environments)}")
 
     def check_input(self, owner: str, given: str | None) -> None:
         """Check that data were named exactly where they are of use.

@@ -1,4 +1,7 @@
-"""Checkers for your own environments and policies; their messages name the remedy."""
+"""Checkers for your own environments, policies and algorithms; their messages name the remedy.
+
+`check_algorithm` and `matrix` are in `rllib_wireless.testing.algorithm`, which imports Ray and torch.
+"""
 
 from rllib_wireless.testing.check import CheckFailed
 from rllib_wireless.testing.env import check_env

@@ -58,7 +58,7 @@ class DCCConfig(OfflineMultiAgentConfig):
     """
 
     settings = DCCSettings
-    requirements = Requirements(data="optional", aligned=True)
+    requirements = Requirements(data="optional", aligned=True, environments=("task_offloading",))
 
     def __init__(self, algo_class: type["DCC"] | None = None) -> None:
         super().__init__(algo_class=algo_class or DCC)
@@ -68,10 +68,6 @@ class DCCConfig(OfflineMultiAgentConfig):
         super().validate()
         settings, owner = cast(DCCSettings, self.parsed()), self.settings.owner
         env = self.build_env()
-        if not isinstance(env, TaskOffloading):
-            raise ConfigError(
-                owner, "env", self.env, "it should be task_offloading, whose devices solve local problems"
-            )
         limits = settings.initial_constraint
         if isinstance(limits, tuple) and len(limits) != len(env.agents):
             raise ConfigError(owner, "initial_constraint", limits, f"it should be one number or {len(env.agents)}")
