@@ -11,6 +11,7 @@ A comment `<!-- table: KIND ARGUMENTS -->` in a page becomes a table:
     claims results/NAME/results.json ^study-                      only the claims whose id this regular expression finds
     by_size results/NAME/results.json plan                        a policy's claims, a row for each number of stations
     study results/NAME/results.json mixture                       the arms of a study
+    study results/NAME/results.json sizes score tail_rate         only these of their metrics
     variants results/NAME/results.json                            settings of the learned policies
 """
 
@@ -122,7 +123,7 @@ def comparison(path: str) -> str:
 def claims(path: str, pattern: str = "") -> str:
     """What a results file says of the paper's claims."""
     rows = [
-        (c["claim"], c["paper"], f"{_number(c['measured'])} ({_interval(c['interval'])})", "yes" if c["met"] else "no")
+        (c["claim"], c["paper"], _measured(c), "yes" if c["met"] else "no")
         for c in read_json(DOCS / path)["claims"]
         if re.search(pattern, c["id"])
     ]
@@ -141,12 +142,12 @@ def by_size(path: str, policy: str) -> str:
     return table(("N", *columns), [(n, *(row.get(name, "") for name in columns)) for n, row in found.items()])
 
 
-def study(path: str, name: str) -> str:
-    """The arms of a study: what they are, and their metrics with 95 % intervals over training seeds."""
+def study(path: str, name: str, *wanted: str) -> str:
+    """The arms of a study: what they are, and their metrics, or those wanted, with 95 % intervals over training seeds."""
     rows = read_json(DOCS / path)["studies"].get(name, [])
     if not rows:
         return "Not run yet."
-    metrics = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
+    metrics = wanted or tuple(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
     return table(
         (*rows[0]["arm"], *(metric.replace("_", " ") for metric in metrics)),
         [(*row["arm"].values(), *(_estimate(row["metrics"].get(metric)) for metric in metrics)) for row in rows],
@@ -208,6 +209,12 @@ def _estimate(metric: Mapping[str, Any] | None) -> str:
     if metric is None:
         return ""
     return _number(metric["mean"]) + (f" ({_interval(metric['ci95'])})" if metric["n"] > 1 else "")
+
+
+def _measured(claim: Mapping[str, Any]) -> str:
+    """The number that decides a claim, and its interval if there is one."""
+    bounds = claim["interval"]
+    return _number(claim["measured"]) + ("" if bounds[0] is None else f" ({_interval(bounds)})")
 
 
 def _interval(bounds: Sequence[float | None]) -> str:

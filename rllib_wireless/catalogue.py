@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from rllib_wireless.algorithms.registry import algorithm_names, algorithm_spec
+from rllib_wireless.algorithms.registry import VARIANTS, algorithm_names, algorithm_spec
 from rllib_wireless.configuration import Configuration
 from rllib_wireless.envs import EnvSpec, Rule, env_names, env_spec
 from rllib_wireless.errors import UserError
@@ -24,14 +24,14 @@ def describe(name: str | None = None) -> Json:
     Raises:
         UserError: Where there is nothing of that name.
     """
-    if name is not None and name not in (*env_names(), *algorithm_names()):
+    if name is not None and name not in (*env_names(), *algorithm_names(), *VARIANTS):
         raise UserError(
             f"there is no environment or algorithm {name!r}; environments are {', '.join(env_names())}, "
-            f"algorithms are {', '.join(algorithm_names())}"
+            f"algorithms are {', '.join((*algorithm_names(), *VARIANTS))}"
         )
     return {
         "environments": [_environment(env_spec(n)) for n in env_names() if name in (None, n)],
-        "algorithms": [_algorithm(n) for n in algorithm_names() if name in (None, n)],
+        "algorithms": [_algorithm(n) for n in (*algorithm_names(), *VARIANTS) if name in (None, n)],
     }
 
 
@@ -58,12 +58,14 @@ def _rule(name: str, rule: Rule) -> Json:
 
 
 def _algorithm(name: str) -> Json:
-    spec = algorithm_spec(name)
+    """An algorithm; of a variant the settings in which it differs."""
+    spec, settings = algorithm_spec(name), _fields(algorithm_spec(name).config.settings, algorithm_spec(name).defaults)
+    variant = name in VARIANTS
     return {
         "name": spec.name,
-        "description": spec.description,
+        "description": f"{VARIANTS[name][0]} with other settings: {spec.description}" if variant else spec.description,
         "needs": str(spec.requirements),
-        "settings": [asdict(f) for f in spec.settings],
+        "settings": [f for f in settings if f["name"] in spec.defaults] if variant else settings,
     }
 
 

@@ -154,6 +154,46 @@ def info(path: Path, as_json: Json = False) -> None:
         out.result(content, *tables.data_info(content))
 
 
+@data.command(name="sharing-graph")
+def sharing_graph(
+    path: Annotated[Path, typer.Argument(help="A joint data set with recorded states.")],
+    out: Out,
+    form: Annotated[
+        Literal["compressed", "full"], typer.Option(help="Whether others would show little of their states, or all.")
+    ] = "compressed",
+    target: Annotated[
+        Literal["return", "reward"], typer.Option(help="What others' states should help to predict.")
+    ] = "return",
+    max_neighbours: Annotated[int, typer.Option(help="Most others that an agent sees.", min=0)] = 4,
+    within: Annotated[int | None, typer.Option(help="Most links between an agent and those it sees.", min=1)] = None,
+    rows: Annotated[int, typer.Option(help="Decisions of each agent that are looked at.")] = 4000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Choose who should share with whom: a graph that production_scheduling's sharing_graph takes, and why."""
+    from rllib_wireless.data.sharing_graph import select_sharing_graph
+
+    with Output(as_json) as output:
+        selection = select_sharing_graph(
+            path,
+            form=form,
+            target=target,
+            max_neighbours=max_neighbours,
+            within=within,
+            rows=rows,
+            seed=seed,
+            progress=output.progress("sharing-graph"),
+        )
+        from rllib_wireless.data.sharing_figure import draw_selection
+
+        out.mkdir(parents=True, exist_ok=True)
+        selection.graph.save(out / "graph.json", selection.agents)
+        draw_selection(selection, out / "scores.png")
+        output.result(
+            selection.to_json(), *tables.sharing_graph(selection), f"{out / 'graph.json'}, {out / 'scores.png'}"
+        )
+
+
 @data.command()
 def convert(
     source: Annotated[Path, typer.Argument(help="RLlib's JSON, a file or a folder of files.")],
@@ -293,7 +333,7 @@ def evaluate(
 
 @app.command()
 def reproduce(
-    paper: Annotated[Literal["fedmorl"], typer.Argument(help="Which paper.")],
+    paper: Annotated[Literal["fedmorl", "ctde_cql", "dcc", "scam_fqi"], typer.Argument(help="Which paper.")],
     out: Out,
     scale: Annotated[Literal["demo", "paper"], typer.Option(help="How much to compute.")] = "demo",
     only: Annotated[str | None, typer.Option(metavar="CELL", help="Only cells whose name begins so.")] = None,

@@ -45,6 +45,27 @@ def data_info(content: dict[str, Any]) -> list[Table | str]:
     return [words, behaviour, table("Agents", columns, rows)]
 
 
+def sharing_graph(selection: Any) -> list[Table | str]:
+    """Who is to see whom, and the best candidate of each agent that sees nobody."""
+    rows = []
+    for agent, scores in selection.scores.items():
+        chosen = sorted((s for s in scores if s.chosen), key=lambda s: s.chosen)
+        for s in chosen or scores[:1]:
+            rows.append(
+                (
+                    agent,
+                    s.neighbour if chosen else f"nobody; best is {s.neighbour}",
+                    s.hops,
+                    s.gap,
+                    s.gap_low,
+                    s.cmi,
+                    s.p_value,
+                )
+            )
+    columns = ("agent", "sees", "links", "gap", "95 % from", "information (nats)", "p")
+    return [table("Sharing graph", columns, rows), *selection.warnings]
+
+
 def metrics(title: str, content: dict[str, Any]) -> Table:
     """What `evaluate` measured."""
     from rllib_wireless.envs import env_spec  # brings Numba along, which help pages can do without

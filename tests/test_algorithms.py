@@ -11,7 +11,7 @@ import torch
 from rllib_wireless.algorithms import algorithm_names, algorithm_spec
 from rllib_wireless.algorithms.base import OfflineMultiAgentAlgorithm, OfflineMultiAgentConfig
 from rllib_wireless.algorithms.baselines.bc import BCConfig
-from rllib_wireless.algorithms.training import _plain, _row
+from rllib_wireless.algorithms.training import _plain, _row, train
 from rllib_wireless.data.collect import Behaviour, collect
 from rllib_wireless.data.store import load_dataset
 from rllib_wireless.envs import make_env
@@ -44,8 +44,17 @@ def test_every_registered_algorithm_documents_its_settings_and_needs() -> None:
 
 
 def test_an_unknown_algorithm_is_told_with_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"'ppo'.*bc.*fedmorl"):
-        algorithm_spec("ppo")
+    with pytest.raises(UserError, match=r"'qmix'.*bc.*fedmorl.*mappo"):
+        algorithm_spec("qmix")
+
+
+def test_a_variant_is_its_algorithm_with_other_settings(tmp_path: Path) -> None:
+    assert algorithm_spec("a2c").new_config().clip_param is None
+    small = {"rollout_length": 4, "rollout_fragment_length": 2, "fcnet_hiddens": (8,), "num_iterations": 1}
+    train("ippo", "task_offloading", env_config={"num_devices": 2}, out=tmp_path / "run", settings=small)
+    assert "algorithm: ippo" in (tmp_path / "run" / "run.yaml").read_text()
+    policy = load_policy(tmp_path / "run")
+    assert isinstance(policy, NetworkPolicy) and policy.network.sizes == (2, 8, 3)
 
 
 @pytest.mark.parametrize(

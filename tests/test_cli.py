@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rllib_wireless import benchmarks, cli
-from rllib_wireless.algorithms.registry import algorithm_names
+from rllib_wireless.algorithms.registry import VARIANTS, algorithm_names
 from rllib_wireless.console import key_values, of_rule
 from rllib_wireless.envs import env_names, env_spec
 from rllib_wireless.errors import UserError
@@ -59,7 +59,7 @@ def test_every_command_has_help_and_offers_json(command: list[str], capfd: Captu
 def test_list_shows_environments_and_algorithms_with_everything_they_take(capfd: Captured) -> None:
     content = result(capfd, ["list"])
     assert [env["name"] for env in content["environments"]] == env_names()
-    assert [algorithm["name"] for algorithm in content["algorithms"]] == algorithm_names()
+    assert [algorithm["name"] for algorithm in content["algorithms"]] == [*algorithm_names(), *VARIANTS]
     for env in content["environments"]:
         spec = env_spec(env["name"])
         assert [rule["name"] for rule in env["rules"]] == list(spec.rules)
@@ -67,7 +67,7 @@ def test_list_shows_environments_and_algorithms_with_everything_they_take(capfd:
         for field in (f for part in [env, *env["rules"]] for f in part.get("config", part.get("parameters"))):
             assert field["description"] and {"name", "default", "type", "unit", "source"} <= field.keys()
     for algorithm in content["algorithms"]:
-        assert algorithm["needs"] and algorithm["settings"]
+        assert algorithm["needs"] and (algorithm["settings"] or algorithm["name"] in VARIANTS)
     ac_vi = next(rule for rule in content["environments"][0]["rules"] if rule["name"] == "ac_vi")
     assert [field["default"] for field in ac_vi["parameters"]] == [15, 31]
 

@@ -12,6 +12,7 @@ import torch
 from rllib_wireless.algorithms.baselines.bc import BCConfig
 from rllib_wireless.algorithms.ctde_cql.ctde_cql import CTDECQLConfig
 from rllib_wireless.algorithms.fedmorl.fedmorl import FedMORLConfig
+from rllib_wireless.algorithms.gradient import GradientConfig
 from rllib_wireless.data import Behaviour, collect
 from rllib_wireless.data.sampling import TensorIterator
 
@@ -77,9 +78,17 @@ class SharedBatches(TensorIterator):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"mixer": "monotonic"}, {"backbone": "dqn", "paradigm": "centralized"}], ids=str
+    ("config_class", "settings"),
+    [
+        (BCConfig, {}),
+        (CTDECQLConfig, {"cql_alpha": 1.0}),
+        (CTDECQLConfig, {"cql_alpha": 1.0, "mixer": "monotonic"}),
+        (CTDECQLConfig, {"cql_alpha": 1.0, "backbone": "dqn", "paradigm": "centralized"}),
+    ],
 )
-def test_two_learners_on_one_batch_are_one_learner(settings: dict[str, Any], tmp_path: Path, two_nodes: Any) -> None:
+def test_two_learners_on_one_batch_are_one_learner(
+    config_class: type[GradientConfig], settings: dict[str, Any], tmp_path: Path, two_nodes: Any
+) -> None:
     """Within the error of single precision, though the learners have unequal numbers of rows with a decision."""
     env = {**ENV, "saturated": False, "arrival_rate": 0.001}
     data = tmp_path / "data"
@@ -87,8 +96,8 @@ def test_two_learners_on_one_batch_are_one_learner(settings: dict[str, Any], tmp
     weights = []
     for learners in (0, 2):
         parts = max(learners, 1)
-        config = CTDECQLConfig().environment("channel_access", env_config=env).offline_data(input_=data)
-        config.training(**settings, fcnet_hiddens=(16,), dataset_num_iters_per_learner=20, cql_alpha=1.0, lr=1e-3)
+        config = config_class().environment("channel_access", env_config=env).offline_data(input_=data)
+        config.training(**settings, fcnet_hiddens=(16,), dataset_num_iters_per_learner=20, lr=1e-3)
         config.training(train_batch_size_per_learner=64 // parts).learners(num_learners=learners)
         algo = config.build_algo()
         algo._iterators = [SharedBatches(data, config.columns_to_load(), i, parts) for i in range(parts)]

@@ -21,8 +21,8 @@ from rllib_wireless.data import Behaviour, collect, load_dataset, read_card
 from rllib_wireless.envs import StepRandom, make_env
 from rllib_wireless.errors import UserError
 from rllib_wireless.policies import JointNetworkPolicy, NetworkPolicy, StackedMLP, load_policy, save_policy
+from rllib_wireless.policies.choice import Mode
 from rllib_wireless.policies.joint import joint_action, joint_mask, split_action
-from rllib_wireless.policies.network import Mode
 from rllib_wireless.testing import check_policy
 
 ENV: dict[str, Any] = {"num_stations": 3}

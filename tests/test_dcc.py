@@ -153,7 +153,8 @@ def test_five_updates_come_within_5_percent_of_the_best_constraints(learner: dic
 def test_differences_have_mean_zero_and_the_size_of_their_law() -> None:
     for law in ("rademacher", "gaussian"):
         own, coupled = draw_differences(DCCSettings(perturbation=law), 0, 0, 20_000)
-        assert abs(own.mean()) < 0.002 and own.std() == pytest.approx(0.05, rel=0.02)
+        assert abs(coupled.mean()) < 0.002 and coupled.std() == pytest.approx(0.05, rel=0.02)
+        assert own.std() == pytest.approx(0.05 * 10 / 20_000, rel=0.02)  # beyond ten devices
         assert abs(np.corrcoef(own, coupled)[0, 1]) < 0.03
     later, _ = draw_differences(DCCSettings(), 0, 7, 10)
     assert np.abs(later).max() == pytest.approx(0.05 / 8**0.17)

@@ -319,6 +319,32 @@ def test_the_picture_of_constraints_is_drawn(tmp_path: Path) -> None:
     assert (DOCS / "environments/task_offloading.png").stat().st_size < 150_000
 
 
+def test_the_pictures_of_the_plant_are_drawn(tmp_path: Path) -> None:
+    """Products are in the plant or not yet or no longer, and move by less than a link from tick to tick."""
+    config = {"plant": "grid_3x3", "products": "A,B"}
+    frames = load(ROOT / "examples/production_scheduling_pictures.py").main(tmp_path, config, ticks=60)
+    way = np.nan_to_num(np.diff([frame.points for frame in frames], axis=0))
+    assert len(frames) == 60 and 0 < np.abs(way).max() <= 1.0
+    for name, kept in (("production_scheduling.png", 150_000), ("production_scheduling.gif", 1_000_000)):
+        assert (tmp_path / name).stat().st_size > 5000
+        assert (DOCS / "environments" / name).stat().st_size < kept
+
+
+def test_the_table_of_plant_rules_holds(tmp_path: Path) -> None:
+    """Random routing is within 2.5 standard errors of the published dynamics, and the table is reproducible by its script."""
+    with (DOCS / "environments/production_scheduling.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    beside = [row for row in rows if row["clock"] == "serial"]
+    assert len(beside) == 6 and len(rows) == 22
+    for row in beside:
+        error = math.hypot(float(row["standard_error"]), float(row["published_standard_error"]))
+        assert float(row["makespan"]) == pytest.approx(float(row["published_makespan"]), abs=2.5 * error), row
+    again = load(ROOT / "examples/production_scheduling_rules.py").main(tmp_path, episodes=64, products=["A*3"])
+    for row in again:
+        (kept,) = [r for r in rows if all(r[name] == row[name] for name in ("clock", "products", "rule"))]
+        assert float(kept["makespan"]) == pytest.approx(row["makespan"], abs=4 * row["standard_error"]), kept
+
+
 def test_the_example_of_collecting_runs(tmp_path: Path) -> None:
     load(ROOT / "examples/collect_and_inspect.py").main(tmp_path / "data", steps=2000)
 

@@ -17,6 +17,7 @@ SMALL_ENVS: dict[str, dict[str, Any]] = {
     "channel_access": {"num_stations": 3},
     "radio_resource": {"num_access_points": 2, "num_users": 6, "episode_slots": 50, "warmup_slots": 10},
     "task_offloading": {"num_devices": 3},
+    "production_scheduling": {"plant": "grid_3x3", "products": "A,B", "defer": "forced", "sharing_radius": 1},
 }
 SMALL_ALGORITHMS: dict[str, dict[str, Any]] = {
     "bc": {"dataset_num_iters_per_learner": 3, "fcnet_hiddens": (8,)},
@@ -31,6 +32,9 @@ SMALL_ALGORITHMS: dict[str, dict[str, Any]] = {
         "model_hiddens": (8,),
         "policy_hiddens": (8,),
     },
+    "independent_q": {"steps": 200, "learning_iterations": 2},
+    "scam_fqi": {"n_estimators": 2, "fqi_iterations": 2},
+    "ppo": {"rollout_length": 4, "rollout_fragment_length": 2, "fcnet_hiddens": (8,)},
 }
 OPTIONAL_DATA = {"ctde_cql": True}
 

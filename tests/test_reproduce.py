@@ -20,9 +20,9 @@ from rllib_wireless.papers import resumable
 from rllib_wireless.papers.experiment import Json
 from rllib_wireless.papers.fedmorl import attack, paper_scale
 from rllib_wireless.papers.fedmorl.claims import all_claims
-from rllib_wireless.papers.fedmorl.learning import Test as Measurement
 from rllib_wireless.papers.fedmorl.setup import LABELS, PAPER, Scale
 from rllib_wireless.papers.intervals import by_seed, estimate, paired
+from rllib_wireless.papers.learning import Test as Measurement
 from rllib_wireless.papers.pool import run_side_by_side
 
 TINY = Scale(

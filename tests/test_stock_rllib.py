@@ -31,9 +31,19 @@ def dqn() -> AlgorithmConfig:
 
 
 @pytest.mark.parametrize("make_config", [ppo, dqn])
-@pytest.mark.parametrize("env_config", [SATURATED, POISSON])
-def test_an_iteration_of_training(make_config: Callable[[], AlgorithmConfig], env_config: dict[str, Any]) -> None:
-    config = with_action_masks(make_config().environment("channel_access", env_config=env_config).debugging(seed=0))
+@pytest.mark.parametrize(
+    ("env", "env_config"),
+    [
+        ("channel_access", SATURATED),
+        ("channel_access", POISSON),
+        ("radio_resource", {"num_access_points": 2, "num_users": 6, "episode_slots": 30, "warmup_slots": 5}),
+        ("task_offloading", {"num_devices": 3}),
+    ],
+)
+def test_an_iteration_of_training(
+    make_config: Callable[[], AlgorithmConfig], env: str, env_config: dict[str, Any]
+) -> None:
+    config = with_action_masks(make_config().environment(env, env_config=env_config).debugging(seed=0))
     config.env_runners(num_env_runners=0)
     if env_config is POISSON:
         config.env_runners(batch_mode="complete_episodes")

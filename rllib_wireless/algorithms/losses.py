@@ -111,6 +111,43 @@ def cql_dqn(
     return Loss(total, _named(td=td, conservative=conservative, q=rows_mean(q_logged, acting)))
 
 
+def log_prob_and_entropy(logits: Tensor, actions: Tensor, action_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """log pi(a|o) of given actions and the entropy of pi(.|o) over legal ones, [..., N] each.
+
+    Args:
+        logits: [..., N, A].
+        actions: [..., N].
+        action_mask: Legal actions [..., N, A]; all if None.
+    """
+    log_prob = _log_policy(logits, action_mask)
+    return chosen(log_prob, actions), _row_entropy(log_prob)
+
+
+def clipped_surrogate(
+    log_prob: Tensor, old_log_prob: Tensor, advantages: Tensor, *, clip: float | None, acting: Tensor | None = None
+) -> Loss:
+    """PPO's policy loss -E[min(rho A, clip(rho, 1 - clip, 1 + clip) A)] with rho = pi(a|o) / pi_old(a|o).
+
+    Source: Schulman et al., "Proximal Policy Optimization Algorithms", 2017, eq. 7. Without a clip its gradient at pi = pi_old is
+    that of the policy gradient, -E[A grad log pi].
+
+    Args:
+        log_prob: Of what was done, with gradient [..., N].
+        old_log_prob: The same when it was done [..., N].
+        advantages: [..., N].
+        clip: How far rho may leave 1; not clipped if None.
+        acting: Rows that count [..., N]; all if None.
+    """
+    ratio = torch.exp(log_prob - old_log_prob)
+    gain, outside = ratio * advantages, torch.zeros_like(ratio)
+    if clip is not None:
+        gain = torch.minimum(gain, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
+        outside = ((ratio - 1.0).abs() > clip).float()
+    total = rows_mean(-gain, acting)
+    divergence = rows_mean(ratio - 1.0 - (log_prob - old_log_prob), acting)
+    return Loss(total, _named(policy=total, clipped=rows_mean(outside, acting), kl=divergence))
+
+
 def conservative_gap(q: Tensor, q_logged: Tensor, action_mask: Tensor | None = None) -> Tensor:
     """The conservative term of each row, logsumexp_a Q(o, a) - Q(o, a_logged) over legal actions, [..., N]; never negative.
 

@@ -1,7 +1,8 @@
 """Algorithms by name; an algorithm's module, and with it Ray and torch, is imported when it is asked for."""
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rllib_wireless.configuration import FieldDoc
@@ -22,6 +23,7 @@ class AlgorithmSpec:
         module: Where both are.
         description: What it is.
         iterations: How many iterations a run takes if not told; None for one that knows its own end.
+        defaults: Settings in which a variant differs from the class's own defaults.
     """
 
     name: str
@@ -29,6 +31,7 @@ class AlgorithmSpec:
     module: str
     description: str
     iterations: int | None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def algorithm(self) -> "type[OfflineMultiAgentAlgorithm]":
@@ -41,6 +44,10 @@ class AlgorithmSpec:
         """The class of its configuration."""
         found: Any = getattr(importlib.import_module(self.module), f"{self.title}Config")
         return found  # type: ignore[no-any-return]
+
+    def new_config(self) -> "OfflineMultiAgentConfig":
+        """A configuration with its defaults."""
+        return self.config().training(**self.defaults)
 
     @property
     def settings(self) -> list[FieldDoc]:
@@ -77,13 +84,51 @@ _SPECS = {
             "local constrained processes on three time scales, coordinated by one vector of constraints",
             iterations=None,
         ),
+        AlgorithmSpec(
+            "ppo",
+            "PPO",
+            "rllib_wireless.algorithms.baselines.ppo",
+            "MAPPO, IPPO, or PPO of one central agent; A2C with other settings",
+            iterations=None,
+        ),
+        AlgorithmSpec(
+            "independent_q",
+            "IndependentQ",
+            "rllib_wireless.algorithms.baselines.independent_q",
+            "tabular Q-learning of each device for itself, in the environment that all share",
+            iterations=None,
+        ),
+        AlgorithmSpec(
+            "scam_fqi",
+            "SCAMFQI",
+            "rllib_wireless.algorithms.scam_fqi.scam_fqi",
+            "fitted Q iteration of each agent on what others share with it",
+            iterations=None,
+        ),
         AlgorithmSpec("bc", "BC", "rllib_wireless.algorithms.baselines.bc", "behaviour cloning", iterations=20),
     )
 }
 
 
+_A2C = {
+    "paradigm": "centralized",
+    "clip_param": None,
+    "num_epochs": 1,
+    "lambda_": 1.0,
+    "rollout_fragment_length": 8,
+    "train_batch_size_per_learner": 512,
+    "lr": 7e-4,
+}
+VARIANTS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "mappo": ("ppo", "policies of the own observation, a critic of the joint state", {}),
+    "ippo": ("ppo", "each agent for itself", {"paradigm": "independent", "reward": "own"}),
+    "a2c": ("ppo", "one central agent, one unclipped step per update", _A2C),
+}
+"""Further names: the algorithm that each is, what it is, and its settings."""
+
+
 def algorithm_names() -> list[str]:
-    """Names of all algorithms."""
+    """Names of all algorithms, without variants."""
     return sorted(_SPECS)
 
 
@@ -93,6 +138,11 @@ def algorithm_spec(name: str) -> AlgorithmSpec:
     Raises:
         UserError: Where there is none of that name.
     """
+    if name in VARIANTS:
+        base, description, defaults = VARIANTS[name]
+        return replace(_SPECS[base], name=name, description=description, defaults=defaults)
     if name not in _SPECS:
-        raise UserError(f"there is no algorithm {name!r}; algorithms are {', '.join(algorithm_names())}")
+        raise UserError(
+            f"there is no algorithm {name!r}; algorithms are {', '.join(algorithm_names())}; variants are {', '.join(VARIANTS)}"
+        )
     return _SPECS[name]

@@ -15,14 +15,14 @@ class Requirements:
 
     Attributes:
         data: Whether it needs recorded data, can use them, or uses none.
-        layout: Whether it opens one joint data set, or one folder per agent.
+        layout: Whether it opens one joint data set, one folder per agent, or any of these.
         aligned: Whether row t of all agents must be of the same step.
         columns: Optional columns that it needs.
         environments: The only environments that it is made for; None where any will do.
     """
 
     data: Literal["required", "optional", "none"] = "required"
-    layout: Literal["joint", "agents"] = "joint"
+    layout: Literal["joint", "agents", "any"] = "joint"
     aligned: bool = False
     columns: tuple[str, ...] = ()
     environments: tuple[str, ...] | None = None
@@ -30,7 +30,11 @@ class Requirements:
     def __str__(self) -> str:
         """In words, for the command line."""
         words = {
-            "required": f"{'a joint data set' if self.layout == 'joint' else 'one folder of data per agent'}",
+            "required": {
+                "joint": "a joint data set",
+                "agents": "one folder of data per agent",
+                "any": "a joint data set or one folder per agent",
+            }[self.layout],
             "optional": "data are optional",
             "none": "no data",
         }[self.data]

@@ -65,7 +65,7 @@ class Run:
         Raises:
             UserError: At anything unknown or wrong.
         """
-        config = algorithm_spec(self.algorithm).config()
+        config = algorithm_spec(self.algorithm).new_config()
         config.environment(self.env, env_config=self.env_config).debugging(seed=self.seed)
         if self.data is not None:
             config.offline_data(input_=self.data)

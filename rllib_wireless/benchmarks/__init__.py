@@ -14,7 +14,18 @@ import orjson
 
 from rllib_wireless.errors import UserError
 
-NAMES = ("simulator", "radio_resource", "env_runner", "learner", "data", "federation", "ctde_cql", "q_learning")
+NAMES = (
+    "simulator",
+    "radio_resource",
+    "production",
+    "env_runner",
+    "learner",
+    "data",
+    "federation",
+    "ctde_cql",
+    "q_learning",
+    "trees",
+)
 """Modules of this package, each with `run(quick) -> [{name, value, unit, target, peer}]`."""
 
 

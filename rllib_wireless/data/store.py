@@ -47,8 +47,10 @@ class Dataset:
             DataError: Where the agents' rows do not belong to the same steps.
         """
         first = self.rows[self.agents[0]]
+        # With a row for every step, agents may hold different streams in it.
+        keys = ("eps_id", "t") if self.card.rows == "all" else ("eps_id", "t", "stream")
         for agent, rows in self.rows.items():
-            for key in ("eps_id", "t", "stream"):
+            for key in keys:
                 if key in rows and not np.array_equal(rows[key], first[key]):
                     problem = (
                         f"the rows of {agent} and {self.agents[0]} belong to different steps, but this algorithm needs "

@@ -1,6 +1,11 @@
 """Environments: B copies of an N-agent game, stepped together as arrays."""
 
-from rllib_wireless.envs import channel_access, radio_resource, task_offloading  # noqa: F401  which register themselves
+from rllib_wireless.envs import (  # noqa: F401  which register themselves
+    channel_access,
+    production_scheduling,
+    radio_resource,
+    task_offloading,
+)
 from rllib_wireless.envs.base import BatchedEnv, EnvStep, FinalStep, ObsField, Statistics, field_slices
 from rllib_wireless.envs.policy import Policy
 from rllib_wireless.envs.random import StepRandom

@@ -1,4 +1,4 @@
-"""Figures of FedMORL's studies, drawn from `results.json` and nothing else."""
+"""Figures of studies, drawn from `results.json` and nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
@@ -19,6 +19,13 @@ NAMES = {
     "short_term_fairness": "short-term fairness",
     "collision_rate": "collisions / busy periods",
     "outcome_loss": "loss on fresh outcomes (nats / row)",
+    "score": "score (bit/s/Hz)",
+    "sum_rate": "sum rate (bit/s/Hz)",
+    "tail_rate": "5th percentile of users' rates (bit/s/Hz)",
+    "cost": "cost / cost at K = 0",
+    "offload_frequency": "offload frequency",
+    "error": "relative error of the approximate cost",
+    "bound": "bound of lemma 1 / cost",
 }
 
 # Okabe and Ito's colours, which the colour-blind tell apart, and a marker each.
@@ -33,6 +40,8 @@ _STYLES = (
     {"color": "#000000", "marker": "*", "linestyle": "-."},
 )
 
+_SHARES = ("throughput_ratio", "short_term_fairness")
+
 _LEAST_SEEDS = 3
 """Intervals of fewer seeds are wider than the figure."""
 
@@ -44,7 +53,7 @@ def mixture(rows: Rows, path: Path) -> None:
         rows: The arms of the study in `results.json`.
         path: The PNG.
     """
-    _lines(
+    lines(
         rows,
         ("throughput_ratio", "short_term_fairness", "collision_rate"),
         x=lambda arm: float(arm["ECA share"].removesuffix(" %")),
@@ -56,7 +65,7 @@ def mixture(rows: Rows, path: Path) -> None:
 
 def federation(rows: Rows, path: Path) -> None:
     """What is shared, against the number of rows that each client has."""
-    _lines(
+    lines(
         rows,
         ("outcome_loss", "throughput_ratio", "short_term_fairness"),
         x=lambda arm: float(arm["rows a client"].replace(",", "")),
@@ -67,7 +76,7 @@ def federation(rows: Rows, path: Path) -> None:
     )
 
 
-def _lines(
+def lines(
     rows: Rows,
     metrics: Sequence[str],
     *,
@@ -77,23 +86,36 @@ def _lines(
     path: Path,
     log: bool = False,
 ) -> None:
-    """A panel a metric, a line a label."""
+    """A panel a metric, a line a label.
+
+    Args:
+        rows: The arms of a study in `results.json`.
+        metrics: The metrics.
+        x: The number that an arm has on the horizontal axis.
+        label: The line that it belongs to.
+        xlabel: Name of the horizontal axis.
+        path: The PNG.
+        log: Whether the horizontal axis is logarithmic.
+    """
     figure, panels = plt.subplots(1, len(metrics), figsize=(12, 4.2), layout="constrained")
     labels = list(dict.fromkeys(label(row["arm"]) for row in rows))
     ticks = sorted({x(row["arm"]) for row in rows})
+    width = (ticks[-1] - ticks[0]) / 100 if ticks else 0.0
     for axes, metric in zip(panels, metrics, strict=True):
         for number, name in enumerate(labels):
             beside = number - (len(labels) - 1) / 2  # lines side by side, so that their intervals are seen
             points = {
-                x(row["arm"]) * 1.03**beside if log else x(row["arm"]) + beside: row["metrics"]
+                x(row["arm"]) * 1.03**beside if log else x(row["arm"]) + beside * width: row["metrics"]
                 for row in rows
                 if label(row["arm"]) == name
             }
             _line(axes, name, {at: found[metric] for at, found in points.items() if metric in found}, number)
         axes.set_title(NAMES[metric], fontsize=10)
         axes.set(xlabel=xlabel, xscale="log" if log else "linear")
-        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+        axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
         axes.minorticks_off()
+        if metric in _SHARES:
+            axes.set_ylim(0.0, 1.05)
         axes.grid(alpha=0.3)
     handles, names = panels[1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9, frameon=False)

@@ -4,6 +4,7 @@ from rllib_wireless.envs.policy import Policy
 from rllib_wireless.envs.registry import make_policy
 from rllib_wireless.policies.deployment import DeployedAgent
 from rllib_wireless.policies.evaluation import Evaluation, PairedDifference, Rollout, evaluate, paired_difference, run
+from rllib_wireless.policies.factored import FactoredNetworkPolicy
 from rllib_wireless.policies.joint import JointNetworkPolicy
 from rllib_wireless.policies.network import NetworkPolicy, StackedMLP
 from rllib_wireless.policies.portable import PortablePolicy, check_fits, load_policy, portable_kind, save_policy
@@ -12,6 +13,7 @@ from rllib_wireless.policies.table import TablePolicy
 __all__ = [
     "DeployedAgent",
     "Evaluation",
+    "FactoredNetworkPolicy",
     "JointNetworkPolicy",
     "NetworkPolicy",
     "PairedDifference",

@@ -9,7 +9,8 @@ import torch
 from rllib_wireless.envs.base import BoolArray, EnvStep, IntArray
 from rllib_wireless.envs.random import StepRandom
 from rllib_wireless.errors import DataError, UserError
-from rllib_wireless.policies.network import Mode, NetworkPolicy, StackedMLP
+from rllib_wireless.policies.choice import Mode
+from rllib_wireless.policies.network import NetworkPolicy, StackedMLP
 from rllib_wireless.policies.portable import PortablePolicy, Tensors, portable_kind
 
 Actions = TypeVar("Actions", IntArray, torch.Tensor)

@@ -2,19 +2,17 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from rllib_wireless.envs.base import BoolArray, EnvStep, FloatArray, IntArray
-from rllib_wireless.envs.random import StepRandom, jit
+from rllib_wireless.envs.base import EnvStep, FloatArray, IntArray
+from rllib_wireless.envs.random import StepRandom
 from rllib_wireless.errors import ConfigError, DataError
+from rllib_wireless.policies.choice import Choice, Mode
 from rllib_wireless.policies.portable import PortablePolicy, Tensors, portable_kind
-
-Mode = Literal["sample", "greedy"]
 
 # Larger batches are cut into pieces of this many copies, whose activations stay in the cache of one core.
 _CHUNK = 256
@@ -100,13 +98,9 @@ class NetworkPolicy(PortablePolicy):
         super().__init__(agents)
         if len(self.agents) != network.num_agents:
             raise ConfigError("NetworkPolicy", "agents", self.agents, f"the network has {network.num_agents} agents")
-        if mode not in ("sample", "greedy"):
-            raise ConfigError("NetworkPolicy", "mode", mode, "it should be sample or greedy")
-        if not isinstance(epsilon, float | int) or not 0.0 <= epsilon <= 1.0:
-            raise ConfigError("NetworkPolicy", "epsilon", epsilon, "it should be between 0 and 1")
         self.network = network
-        self.mode: Mode = mode
-        self.epsilon = epsilon
+        self.choose = Choice("NetworkPolicy", mode, epsilon)
+        self.mode, self.epsilon = self.choose.mode, self.choose.epsilon
 
     @property
     def obs_size(self) -> int:
@@ -120,15 +114,6 @@ class NetworkPolicy(PortablePolicy):
         """Choose legal actions [B, N] and set `action_prob` [B, N]."""
         actions, self.action_prob = self.choose(self.logits(step.obs), step.action_mask, random.uniform())
         return actions
-
-    def choose(
-        self, logits: FloatArray, mask: BoolArray, uniform: npt.NDArray[np.float64]
-    ) -> tuple[IntArray, FloatArray]:
-        """Choose legal actions [B, N] for logits [B, N, A] by uniform numbers [B, N]; with their probabilities [B, N]."""
-        actions = np.empty(logits.shape[:2], np.int64)
-        prob = np.empty(logits.shape[:2], np.float32)
-        _choose(logits, mask, uniform, self.mode == "greedy", self.epsilon, actions, prob)
-        return actions, prob
 
     def logits(self, obs: FloatArray) -> FloatArray:
         """The networks' outputs [B, N, A] for observations [B, N, D]; sets no gradient."""
@@ -195,67 +180,3 @@ def _expect_layers(tensors: Tensors, num_agents: int, sizes: list[int]) -> None:
             raise DataError(
                 f"tensor {name} is {found}, but {num_agents} agents and sizes {sizes} need float32{list(shape)}"
             )
-
-
-@jit
-def _choose(
-    logits: FloatArray,
-    mask: BoolArray,
-    u: npt.NDArray[np.float64],
-    greedy: bool,
-    epsilon: float,
-    actions: IntArray,
-    prob: FloatArray,
-) -> None:
-    """Draw from epsilon * uniform + (1 - epsilon) * (softmax or greedy) over the legal actions.
-
-    Inverts the distribution function at u: the first epsilon of [0, 1) is uniform.
-    """
-    num_envs, num_agents, num_actions = logits.shape
-    weights = np.empty(num_actions)
-    for b in range(num_envs):
-        for i in range(num_agents):
-            top, best, legal = -np.inf, 0, 0
-            for a in range(num_actions):
-                if mask[b, i, a]:
-                    legal += 1
-                    if logits[b, i, a] > top:
-                        top, best = logits[b, i, a], a
-            total = 0.0
-            for a in range(num_actions):
-                if greedy:
-                    weights[a] = 1.0 if a == best else 0.0
-                else:
-                    weights[a] = np.exp(logits[b, i, a] - top) if mask[b, i, a] else 0.0
-                total += weights[a]
-            if u[b, i] < epsilon:
-                chosen = _nth_legal(mask[b, i], int(u[b, i] / epsilon * legal))
-            else:
-                chosen = _invert(weights, (u[b, i] - epsilon) / (1.0 - epsilon) * total)
-            actions[b, i] = chosen
-            prob[b, i] = (1.0 - epsilon) * weights[chosen] / total + epsilon / max(legal, 1)
-
-
-@jit
-def _nth_legal(mask: BoolArray, n: int) -> int:
-    chosen = 0
-    for a in range(len(mask)):
-        if mask[a]:
-            chosen = a
-            if n == 0:
-                break
-            n -= 1
-    return chosen
-
-
-@jit
-def _invert(weights: npt.NDArray[np.float64], x: float) -> int:
-    """The action at which the partial sum of weights passes x; the last one of positive weight where rounding keeps it below."""
-    chosen, partial = 0, 0.0
-    for a in range(len(weights)):
-        if weights[a] > 0.0:
-            chosen = a
-            partial += weights[a]
-            if x < partial:
-                break
-    return chosen

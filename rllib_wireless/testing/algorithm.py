@@ -89,7 +89,7 @@ def check_algorithm(
         return
     if needs.data == "required":
         _require_refusal(lambda: run(out=out / "no_data"), "training without data", "Declare data='optional'")
-    if log is not None:
+    if log is not None and needs.layout != "any":
         other = dataclasses.replace(needs, layout="agents" if needs.layout == "joint" else "joint")
         _collect(other, env, env_config, steps, out / "other_data", seed)
         _require_refusal(

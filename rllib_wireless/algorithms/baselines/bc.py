@@ -69,7 +69,9 @@ class BCLearner(StackedLearner):
     @override
     def loss(self, batch: Batch, outputs: Batch) -> Loss:
         logits = outputs[Columns.ACTION_DIST_INPUTS]
-        return imitation(logits, batch["actions"], batch["action_mask"], batch.get("acting"))
+        acting = batch.get("acting")
+        loss = imitation(logits, batch["actions"], batch["action_mask"], acting)
+        return Loss(self.balanced(loss.total, acting), loss.terms)
 
 
 class BC(GradientAlgorithm):

@@ -22,7 +22,7 @@ from rllib_wireless.data.sampling import TensorIterator
 from rllib_wireless.envs import BatchedEnv
 from rllib_wireless.errors import ConfigError
 from rllib_wireless.policies import JointNetworkPolicy, NetworkPolicy, PortablePolicy, StackedMLP
-from rllib_wireless.policies.network import Mode
+from rllib_wireless.policies.choice import Mode
 
 _COLUMNS = (
     *("obs", "actions", "action_mask", "rewards", "duration", "terminateds", "acting"),

@@ -44,7 +44,7 @@ class CTDECQLSettings(GradientSettings):
 
     # Returns
     gamma: float | None = field(
-        None, "Discount per unit of the environment's time; the environment's own if not given.", gt=0.0, le=1.0,
+        None, "Discount per unit of the environment's time; the environment's own if not given.", ge=0.0, le=1.0,
         source=f"{_OPEN}; {_RELATED}: .99 a slot",
     )  # fmt: skip
     discount: Literal["time", "decision"] = field(

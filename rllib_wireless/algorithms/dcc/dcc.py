@@ -9,7 +9,12 @@ from typing_extensions import override
 from rllib_wireless.algorithms.base import OfflineMultiAgentAlgorithm, OfflineMultiAgentConfig
 from rllib_wireless.algorithms.dcc.broadcast import Broadcast
 from rllib_wireless.algorithms.dcc.fitted import fit_processes
-from rllib_wireless.algorithms.dcc.gradients import draw_differences, finite_differences, lambda_substitution
+from rllib_wireless.algorithms.dcc.gradients import (
+    draw_differences,
+    finite_differences,
+    lambda_substitution,
+    share_of_ten,
+)
 from rllib_wireless.algorithms.dcc.local_problems import (
     Answers,
     LinearPrograms,
@@ -17,6 +22,7 @@ from rllib_wireless.algorithms.dcc.local_problems import (
     QLearning,
     SharedProblems,
 )
+from rllib_wireless.algorithms.dcc.overlap import offload_profiles, overlaps
 from rllib_wireless.algorithms.dcc.settings import DCCSettings
 from rllib_wireless.algorithms.requirements import Requirements
 from rllib_wireless.envs import BatchedEnv
@@ -71,8 +77,17 @@ class DCCConfig(OfflineMultiAgentConfig):
         limits = settings.initial_constraint
         if isinstance(limits, tuple) and len(limits) != len(env.agents):
             raise ConfigError(owner, "initial_constraint", limits, f"it should be one number or {len(env.agents)}")
-        if settings.criterion == "average" and settings.fast_timescale == "q_learning":
-            raise ConfigError(owner, "criterion", "average", "Q-learning is discounted: use exact or fitted")
+        if settings.criterion == "average" and settings.fast_timescale not in ("exact", "fitted"):
+            raise ConfigError(
+                owner, "criterion", "average", "Q-learning is discounted, as all learning is: use exact or fitted"
+            )
+        if settings.congestion == "overlap":
+            if settings.criterion == "average" or settings.fast_timescale == "fitted":
+                why = "it is measured in rollouts from the start law: neither average nor fitted"
+                raise ConfigError(owner, "congestion", "overlap", why)
+            if settings.gradient == "finite_differences":
+                why = "it changes with every solution, so differences need lambda_substitution"
+                raise ConfigError(owner, "congestion", "overlap", why)
         if (settings.fast_timescale == "fitted") != bool(self.is_offline):
             raise ConfigError(
                 owner, "fast_timescale", settings.fast_timescale, "data are needed for fitted, and of no use otherwise"
@@ -116,7 +131,8 @@ class DCC(OfflineMultiAgentAlgorithm):
         self._others = np.zeros(n)  # K_-i at which each device has solved its problem
         self._memory = self.problems.empty_memory()  # what it began with
         self._numbers = np.full(n, -1)  # how many solutions it has been through before
-        self._steps = np.full(n, s.constraint_lr)
+        self._overlap = np.ones(n)  # congestion that it meets over that of K_-i
+        self._steps = np.full(n, s.constraint_lr * share_of_ten(n))
         self._directions = np.zeros(n)
 
     @property
@@ -131,6 +147,8 @@ class DCC(OfflineMultiAgentAlgorithm):
         else:
             self._improve(self.answers)
             self.update += 1
+        if self.settings.congestion == "overlap":
+            self._overlap = self._measured_overlap(self.answers)
         limits, answers = self.constraints.own, self.answers
         self._result = {
             "value": float(answers.values.sum()),
@@ -138,6 +156,7 @@ class DCC(OfflineMultiAgentAlgorithm):
             "constraint": float(limits.mean()),
             "constraint_violation": float(np.maximum(answers.usages - limits, 0.0).mean()),
             "multiplier": float(answers.multipliers.mean()),
+            "overlap": float(self._overlap.mean()),
             "constraints": limits.tolist(),
         }
 
@@ -178,6 +197,10 @@ class DCC(OfflineMultiAgentAlgorithm):
         problems: LocalProblems
         if s.fast_timescale == "q_learning":
             problems = QLearning(env.devices, s, gamma, self.config.seed)
+        elif s.fast_timescale in ("rllib_dqn", "rllib_ppo"):
+            from rllib_wireless.algorithms.dcc.rllib_local import RLlibLearners  # which imports RLlib's DQN and PPO
+
+            problems = RLlibLearners(env.devices, s, gamma, self.config.seed)
         elif s.fast_timescale == "exact":
             problems = LinearPrograms([device_cmdp(env.devices, i, gamma) for i in range(len(env.agents))])
         else:
@@ -200,9 +223,16 @@ class DCC(OfflineMultiAgentAlgorithm):
     def _answers(self, devices: Ints, limits: Floats, others: Floats) -> Answers:
         """Answers as they would be at other constraints: from the same begin, with the same random numbers."""
         config = self._env.config
-        prices = congestion(1.0 + others, config.penalty_exponent, config.penalty_scale)
+        expected = 1.0 + self._overlap[devices] * others
+        prices = congestion(expected, config.penalty_exponent, config.penalty_scale)
         begin = {name: array[devices] for name, array in self._memory.items()}
         return self.problems.solve(devices, limits, prices, self._numbers[devices], begin)
+
+    def _measured_overlap(self, answers: Answers) -> Floats:
+        """What the server sees of how the devices' offloads coincide, when each begins an episode."""
+        s, env = self.settings, self._env
+        profiles = offload_profiles(env.devices, answers.policies, s.rollouts, s.rollout_slots, self.config.seed)
+        return overlaps(profiles, env.gamma)
 
     def _improve(self, answers: Answers) -> None:
         """One step of the constraints of the devices that take part, and their new solutions."""
@@ -223,7 +253,8 @@ class DCC(OfflineMultiAgentAlgorithm):
         s, config = self.settings, self._env.config
         limits, others = self.constraints.own[devices], self._others[devices]
         if s.gradient == "lambda_substitution":
-            return lambda_substitution(answers.at(devices), others, config.penalty_exponent, config.penalty_scale)
+            found, overlap = answers.at(devices), self._overlap[devices]
+            return lambda_substitution(found, others, config.penalty_exponent, config.penalty_scale, overlap)
         own, coupled = draw_differences(s, self.config.seed, self.update, len(self._env.agents))
         return finite_differences(
             lambda k, o: self._answers(devices, k, o).values,
@@ -237,7 +268,7 @@ class DCC(OfflineMultiAgentAlgorithm):
         """The new constraints of these devices."""
         s = self.settings
         if s.constraint_step == "power":
-            size = s.constraint_lr / (self.update + 1) ** s.constraint_exponent
+            size = s.constraint_lr * share_of_ten(len(self._steps)) / (self.update + 1) ** s.constraint_exponent
             move = -size * derivative / max(np.abs(derivative).max(initial=0.0), 1e-12)
         else:
             direction = -np.sign(derivative)
@@ -249,7 +280,7 @@ class DCC(OfflineMultiAgentAlgorithm):
         return moved
 
 
-_STATE = ("answers", "update", "_others", "_memory", "_numbers", "_steps", "_directions")
+_STATE = ("answers", "update", "_others", "_memory", "_numbers", "_overlap", "_steps", "_directions")
 """Attributes that a checkpoint holds beside the broadcasts."""
 
 

@@ -41,30 +41,37 @@ def finite_differences(
 
 
 def lambda_substitution(
-    answers: Answers, others: Floats, penalty_exponent: float, penalty_scale: float
+    answers: Answers, others: Floats, penalty_exponent: float, penalty_scale: float, overlap: Floats | float = 1.0
 ) -> tuple[Floats, Floats]:
     """What proposition 3 says, without another solution (appendix E).
 
-        dV_i/dK_i = -lambda_i,    dV_i/dK_-i = f'(1 + K_-i) C_i
+        dV_i/dK_i = -lambda_i,    dV_i/dK_-i = r_i f'(1 + r_i K_-i) C_i
 
     Args:
         answers: Multipliers and frequencies at the present constraints.
         others: K_-i, [n].
         penalty_exponent: alpha of f.
         penalty_scale: Scale of f.
+        overlap: r_i, [n]; the paper's is 1.
 
     Returns:
         dV_i/dK_i and dV_i/dK_-i, [n] each.
     """
-    return -answers.multipliers, congestion_slope(1.0 + others, penalty_exponent, penalty_scale) * answers.usages
+    slope = congestion_slope(1.0 + overlap * others, penalty_exponent, penalty_scale)
+    return -answers.multipliers, overlap * slope * answers.usages
 
 
 def draw_differences(settings: DCCSettings, seed: int, update: int, num_devices: int) -> tuple[Floats, Floats]:
-    """The differences of an update: independent, of mean 0 and standard deviation a_k, [N] each."""
+    """The differences of K_i and K_-i in an update: independent, of mean 0 and standard deviation a_k, [N] each."""
     generator = np.random.default_rng([seed, update, 0])
     size = settings.perturbation_size / (update + 1) ** settings.perturbation_exponent
     if settings.perturbation == "gaussian":
         own, coupled = size * generator.standard_normal((2, num_devices))
     else:
         own, coupled = size * generator.choice([-1.0, 1.0], (2, num_devices))
-    return own, coupled
+    return share_of_ten(num_devices) * own, coupled
+
+
+def share_of_ten(num_devices: int) -> float:
+    """What steps of a constraint are multiplied with: the best constraints of many devices are about as 1 / N."""
+    return min(1.0, 10.0 / num_devices)

@@ -132,8 +132,8 @@ class QLearning(LocalProblems):
         policies = np.zeros((n, self._devices.num_states, NUM_ACTIONS))
         values, usages = np.zeros(n), np.zeros(n)
         solve_all(
-            self._devices.part(agents), agents, limits, prices, self._schedule, self._seed, numbers, own["cost"],
-            own["usage"], own["visits"], own["multipliers"], policies, values, usages,
+            self._devices.part(agents), agents, limits, prices, self._schedule, self._seed, numbers, own["q"],
+            own["visits"], own["multipliers"], policies, values, usages,
         )  # fmt: skip
         return Answers(values, usages, own["multipliers"].copy(), policies, own)
 

@@ -1,10 +1,20 @@
 """The intermediate time scale: the multiplier of each device, around Q-learning on the fast one; one kernel over all devices."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from rllib_wireless.algorithms.dcc.q_learning import Schedule, greedy_policy, learn, roll_out, set_level
+from rllib_wireless.algorithms.dcc.q_learning import (
+    COST,
+    DRAWS,
+    Schedule,
+    greedy_policy,
+    learn,
+    roll_out,
+    set_levels,
+)
 from rllib_wireless.envs.random import jit, stream
-from rllib_wireless.envs.task_offloading.device import OFFLOAD, Devices, Floats, Ints
+from rllib_wireless.envs.task_offloading.device import OFFLOAD, Devices, Floats, Ints, Outcomes, outcomes
 
 # Purposes of the streams of random numbers.
 _LEARN, _ROLLOUT = 200, 201
@@ -22,8 +32,7 @@ def solve_all(
     schedule: Schedule,
     seed: int,
     numbers: Ints,
-    cost: Floats,
-    usage: Floats,
+    q: Floats,
     visits: Ints,
     multipliers: Floats,
     policies: Floats,
@@ -40,9 +49,8 @@ def solve_all(
         schedule: How to learn.
         seed: Seed of the run.
         numbers: How many solutions each has been through, which keys what is drawn while learning, [N].
-        cost: Table of the local cost, changed in place, as all that follows.
-        usage: Table of the usage.
-        visits: Number of updates of each entry.
+        q: Tables of cost and usage, [N, S, A, 2], changed in place, as all that follows.
+        visits: Number of updates of each entry, [N, S, A].
         multipliers: Where the search begins, and where it ended, [N].
         policies: Probabilities of the actions, [N, S, A].
         values: Estimated V_i per slot, [N].
@@ -52,185 +60,178 @@ def solve_all(
         learning = stream(seed, numbers[i], agents[i], _LEARN)
         # The same random numbers in every evaluation of a device: differences of values are then those of policies.
         judging = stream(seed, 0, agents[i], _ROLLOUT)
+        problem = Problem(devices, outcomes(devices, i), limits[i], prices[i], learning, judging)
+        policies[i] = 0.0
         if limits[i] <= 0.0:
-            _never_offload(
-                devices, i, prices[i], schedule, learning, judging, cost[i], usage[i], visits[i], multipliers, policies[i],
-                values, usages,
-            )  # fmt: skip
-            continue
-        _ascend(
-            devices, i, limits[i], prices[i], schedule, learning, judging, cost[i], usage[i], visits[i], multipliers
-        )
-        _conclude(
-            devices, i, limits[i], prices[i], schedule, judging, cost[i], usage[i], multipliers, policies[i], values, usages
-        )  # fmt: skip
+            found = _never_offload(problem, schedule, q[i], visits[i], policies[i])
+        else:
+            multiplier = _ascend(problem, schedule, q[i], visits[i], multipliers[i])
+            found = _conclude(problem, schedule, q[i], multiplier, policies[i])
+        multipliers[i], values[i], usages[i] = found
+
+
+class Problem(NamedTuple):
+    """The local problem of one device."""
+
+    devices: Devices
+    table: Outcomes
+    limit: float
+    price: float
+    learning: int  # streams of random numbers
+    judging: int
 
 
 @jit
 def _learn_and_judge(
-    devices: Devices,
-    i: int,
+    problem: Problem,
     price: float,
     schedule: Schedule,
     epsilon: float,
     never: bool,
-    learning: int,
-    judging: int,
     update: int,
-    cost: Floats,
-    usage: Floats,
+    q: Floats,
     visits: Ints,
     actions: Ints,
     mass: Floats,
 ) -> tuple[float, float]:
-    """Learn for one update of the multiplier, roll the greedy policy out, and set the tables' levels by it; cost and usage.
+    """Learn for one update of the multiplier, roll the greedy policy out, and set the table's levels by it; cost and usage.
 
     Fills `actions` with that policy and `mass` with where it was.
     """
     share = schedule.steps // schedule.updates
-    learn(devices, i, price, schedule, epsilon, never, learning, 4 * update * share, share, cost, usage, visits)
-    greedy_policy(devices, price, cost, usage, never, actions)
-    value, used = roll_out(devices, i, actions, schedule, judging, mass)
-    set_level(devices, cost, actions, value / (1.0 - schedule.gamma))
-    set_level(devices, usage, actions, used / (1.0 - schedule.gamma))
+    first = DRAWS * update * share
+    learn(problem.table, price, schedule, epsilon, never, problem.learning, first, share, q, visits)
+    greedy_policy(price, q, never, actions)
+    value, used = roll_out(problem.devices, problem.table, actions, schedule, problem.judging, mass)
+    slots = 1.0 / (1.0 - schedule.gamma)
+    set_levels(problem.devices, q, actions, slots * value, slots * used)
     return value, used
 
 
 @jit
 def _never_offload(
-    devices: Devices,
-    i: int,
-    price: float,
-    schedule: Schedule,
-    learning: int,
-    judging: int,
-    cost: Floats,
-    usage: Floats,
-    visits: Ints,
-    multipliers: Floats,
-    policy: Floats,
-    values: Floats,
-    usages: Floats,
-) -> None:
+    problem: Problem, schedule: Schedule, q: Floats, visits: Ints, policy: Floats
+) -> tuple[float, float, float]:
     """At K = 0 no multiplier does what the constraint does: learn without offloading, but for trying it out.
 
     The smallest multiplier under which that is optimal is the most that one offload would save in a state that is visited.
+    Returns it, V and C, as the following.
     """
-    actions, mass = np.empty(len(cost), np.int64), np.empty(len(cost))
+    actions, mass = np.empty(len(q), np.int64), np.empty(len(q))
     epsilon, value = schedule.epsilon, 0.0
     for m in range(schedule.updates):
-        value = _learn_and_judge(
-            devices, i, price, schedule, epsilon, True, learning, judging, m, cost, usage, visits, actions, mass
-        )[0]
+        value, _ = _learn_and_judge(problem, problem.price, schedule, epsilon, True, m, q, visits, actions, mass)
         epsilon *= schedule.epsilon_decay
     saving = 0.0
-    policy[:] = 0.0
-    for state in range(len(cost)):
+    for state in range(len(q)):
         policy[state, actions[state]] = 1.0
         if mass[state] > 0.0:
-            saving = max(saving, cost[state, actions[state]] - cost[state, OFFLOAD])
-    multipliers[i] = min(max(saving - price, 0.0), schedule.multiplier_max)
-    values[i], usages[i] = value, 0.0
+            saving = max(saving, q[state, actions[state], COST] - q[state, OFFLOAD, COST])
+    return min(max(saving - problem.price, 0.0), schedule.multiplier_max), value, 0.0
 
 
 @jit
-def _ascend(
-    devices: Devices,
-    i: int,
-    limit: float,
-    price: float,
-    schedule: Schedule,
-    learning: int,
-    judging: int,
-    cost: Floats,
-    usage: Floats,
-    visits: Ints,
-    multipliers: Floats,
-) -> None:
-    """Q-learning on the fast time scale, steps of the multiplier on the intermediate one."""
-    actions, mass = np.empty(len(cost), np.int64), np.empty(len(cost))
-    multiplier, step, before = multipliers[i], schedule.multiplier_lr, 0.0
+def _ascend(problem: Problem, schedule: Schedule, q: Floats, visits: Ints, multiplier: float) -> float:
+    """Q-learning on the fast time scale, steps of the multiplier on the intermediate one; where it ends."""
+    actions, mass = np.empty(len(q), np.int64), np.empty(len(q))
+    step, before = schedule.multiplier_lr, 0.0
     epsilon = schedule.epsilon
     for m in range(schedule.updates):
-        used = _learn_and_judge(
-            devices, i, price + multiplier, schedule, epsilon, False, learning, judging, m, cost, usage, visits, actions, mass
-        )[1]  # fmt: skip
+        price = problem.price + multiplier
+        _, used = _learn_and_judge(problem, price, schedule, epsilon, False, m, q, visits, actions, mass)
         epsilon *= schedule.epsilon_decay
-        if schedule.adaptive:
-            # A step that repeats its direction doubles, one that turns halves: multipliers span orders of magnitude.
-            sign = 1.0 if used > limit else -1.0
-            if m > 0:
-                # No faster than by half of what it is, lest one leap takes it far beyond.
-                step = min(2.0 * step, 0.5 * (1.0 + multiplier)) if sign == before else 0.5 * step
-            before = sign
-            multiplier = min(max(multiplier + sign * step, 0.0), schedule.multiplier_max)
-        else:
-            eta = schedule.multiplier_lr / (m + 1.0) ** schedule.multiplier_exponent
-            multiplier = min(max(multiplier + eta * (used - limit), 0.0), schedule.multiplier_max)
-    multipliers[i] = multiplier
+        multiplier, step, before = next_multiplier(multiplier, step, before, m, used - problem.limit, schedule)
+    return multiplier
+
+
+@jit
+def next_multiplier(
+    multiplier: float, step: float, before: float, m: int, excess: float, schedule: Schedule
+) -> tuple[float, float, float]:
+    """Step m of a multiplier by how far the usage is above its limit; with the step's size and direction, for the next one."""
+    if schedule.adaptive:
+        # A step that repeats its direction doubles, one that turns halves: multipliers span orders of magnitude.
+        sign = 1.0 if excess > 0.0 else -1.0
+        if m > 0:
+            # No faster than by half of what it is, lest one leap takes it far beyond.
+            step = min(2.0 * step, 0.5 * (1.0 + multiplier)) if sign == before else 0.5 * step
+        return min(max(multiplier + sign * step, 0.0), schedule.multiplier_max), step, sign
+    eta = schedule.multiplier_lr / (m + 1.0) ** schedule.multiplier_exponent
+    return min(max(multiplier + eta * excess, 0.0), schedule.multiplier_max), step, before
 
 
 @jit
 def _conclude(
-    devices: Devices,
-    i: int,
-    limit: float,
-    price: float,
-    schedule: Schedule,
-    judging: int,
-    cost: Floats,
-    usage: Floats,
-    multipliers: Floats,
-    policy: Floats,
-    values: Floats,
-    usages: Floats,
-) -> None:
-    """The policy that the tables give: of two neighbouring multipliers, mixed so that the constraint holds with equality."""
-    states = len(cost)
-    loose, tight = np.empty(states, np.int64), np.empty(states, np.int64)
-    loose_mass, tight_mass, mass = np.empty(states), np.empty(states), np.empty(states)
-    actions = np.empty(states, np.int64)
-    policy[:] = 0.0
-    greedy_policy(devices, price, cost, usage, False, loose)
-    loose_value, loose_usage = roll_out(devices, i, loose, schedule, judging, loose_mass)
-    if loose_usage <= limit:
-        multipliers[i] = 0.0
-        _write(policy, loose, loose_mass, loose, loose_mass, 0.0)
-        values[i], usages[i] = loose_value + price * loose_usage, loose_usage
-        return
+    problem: Problem, schedule: Schedule, q: Floats, multiplier: float, policy: Floats
+) -> tuple[float, float, float]:
+    """The policy that the table gives: of two neighbouring multipliers, mixed so that the constraint holds with equality."""
+    price, limit = problem.price, problem.limit
+    loose = _judged(problem, schedule, q, price, False)
+    if loose.used <= limit:
+        write_mixture(policy, loose, loose, 0.0)
+        return 0.0, loose.value + price * loose.used, loose.used
     # Never offloading keeps every constraint.
-    greedy_policy(devices, price, cost, usage, True, tight)
-    tight_value, tight_usage = roll_out(devices, i, tight, schedule, judging, tight_mass)
-    low, high = 0.0, max(multipliers[i], 1.0)
+    tight = _judged(problem, schedule, q, price, True)
+    low, high = 0.0, max(multiplier, 1.0)
     found = False
+    actions = np.empty(len(q), np.int64)
     for k in range(_DOUBLINGS + _HALVINGS):
-        multiplier = high if not found else 0.5 * (low + high)
-        greedy_policy(devices, price + multiplier, cost, usage, False, actions)
-        value, used = roll_out(devices, i, actions, schedule, judging, mass)
-        if used > limit:
-            low = multiplier
-            loose[:], loose_mass[:], loose_value, loose_usage = actions, mass, value, used
+        middle = high if not found else 0.5 * (low + high)
+        greedy_policy(price + middle, q, False, actions)
+        # Where it does what one of the two does, it costs what that one costs.
+        if _acts_alike(actions, loose):
+            new = loose
+        elif _acts_alike(actions, tight):
+            new = tight
+        else:
+            new = _judged(problem, schedule, q, price + middle, False)
+        if new.used > limit:
+            low, loose = middle, new
             if not found:
                 high *= 2.0
             if high > schedule.multiplier_max:
                 break
         else:
-            high, found = multiplier, True
-            tight[:], tight_mass[:], tight_value, tight_usage = actions, mass, value, used
+            high, found, tight = middle, True, new
         if (found and k >= _HALVINGS) or (not found and k >= _DOUBLINGS) or high - low < 1e-3:
             break
-    multipliers[i] = 0.5 * (low + high)
-    weight = (limit - tight_usage) / (loose_usage - tight_usage) if schedule.mix else 0.0
-    _write(policy, tight, tight_mass, loose, loose_mass, weight)
-    usages[i] = (1.0 - weight) * tight_usage + weight * loose_usage
-    values[i] = (1.0 - weight) * tight_value + weight * loose_value + price * usages[i]
+    weight = (limit - tight.used) / (loose.used - tight.used) if schedule.mix else 0.0
+    write_mixture(policy, tight, loose, weight)
+    used = (1.0 - weight) * tight.used + weight * loose.used
+    return 0.5 * (low + high), (1.0 - weight) * tight.value + weight * loose.value + price * used, used
+
+
+class Judged(NamedTuple):
+    """A deterministic policy and what rollouts say of it."""
+
+    actions: Ints
+    mass: Floats  # discounted share of slots in each state
+    value: float
+    used: float
 
 
 @jit
-def _write(policy: Floats, tight: Ints, tight_mass: Floats, loose: Ints, loose_mass: Floats, weight: float) -> None:
+def _judged(problem: Problem, schedule: Schedule, q: Floats, price: float, never: bool) -> Judged:
+    actions, mass = np.empty(len(q), np.int64), np.empty(len(q))
+    greedy_policy(price, q, never, actions)
+    value, used = roll_out(problem.devices, problem.table, actions, schedule, problem.judging, mass)
+    return Judged(actions, mass, value, used)
+
+
+@jit
+def _acts_alike(actions: Ints, other: Judged) -> bool:
+    """Whether a policy does the same in all states that the other one's rollouts visit: its own are the same then."""
+    for state in range(len(actions)):
+        if other.mass[state] > 0.0 and actions[state] != other.actions[state]:
+            return False
+    return True
+
+
+@jit
+def write_mixture(policy: Floats, tight: Judged, loose: Judged, weight: float) -> None:
     """The stationary policy [S, A] whose occupation is the mixture of two policies', by how often each was in a state."""
-    for state in range(len(tight)):
-        a, b = (1.0 - weight) * tight_mass[state], weight * loose_mass[state]
+    for state in range(len(policy)):
+        a, b = (1.0 - weight) * tight.mass[state], weight * loose.mass[state]
         share = b / (a + b) if a + b > 0.0 else 0.0
-        policy[state, tight[state]] += 1.0 - share
-        policy[state, loose[state]] += share
+        policy[state, tight.actions[state]] += 1.0 - share
+        policy[state, loose.actions[state]] += share

@@ -1,7 +1,7 @@
 """The fast time scale: tabular Q-learning of one device at a price of offloading, compiled.
 
-Q-learning keeps two tables, of the local cost and of the usage, both for the policy that is greedy in cost + price * usage. The
-congestion price and the multiplier are one number there, so the tables stay right when it moves.
+Q-learning keeps two values of an action, its local cost and its usage, both for the policy that is greedy in cost + price * usage.
+The congestion price and the multiplier are one number there, so the table stays right when it moves. Illegal actions cost inf.
 """
 
 from typing import NamedTuple, Self
@@ -14,16 +14,21 @@ from rllib_wireless.envs.task_offloading.device import (
     NUM_ACTIONS,
     OFFLOAD,
     PROCESS,
+    WAIT,
     Devices,
     Floats,
     Ints,
-    may_process,
-    pick_energy,
-    slot,
+    Outcomes,
+    legal_actions,
+    pick_outcome,
     start_state,
 )
 
-_MOST_VISITS = 100_000
+COST, USAGE = range(2)
+"""The two values of an action."""
+
+DRAWS = 3
+"""Random numbers that a step of learning may take."""
 
 # Points, equally spread, at which the mean over the start law is taken.
 _STARTS, _GOLDEN = 256, 0.6180339887498949
@@ -34,7 +39,8 @@ class Schedule(NamedTuple):
 
     steps: int
     updates: int
-    rates: Floats  # learning rate by number of visits of the pair
+    rate: float  # of the first update of a pair; the n-th has rate / (1 + slowdown n)
+    slowdown: float
     epsilon: float
     epsilon_decay: float
     episode_steps: int
@@ -50,11 +56,11 @@ class Schedule(NamedTuple):
     @classmethod
     def of(cls, settings: DCCSettings, gamma: float) -> Self:
         """The schedule of one solution of all local problems."""
-        visits = np.arange(float(_MOST_VISITS))
         return cls(
             steps=settings.steps,
             updates=settings.multiplier_updates,
-            rates=settings.q_lr / (1.0 + settings.q_lr * (1.0 - gamma) * visits),
+            rate=settings.q_lr,
+            slowdown=settings.q_lr * (1.0 - gamma),
             epsilon=settings.epsilon,
             epsilon_decay=settings.epsilon_decay,
             episode_steps=settings.learning_episode_slots,
@@ -70,23 +76,23 @@ class Schedule(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """What Q-learning knows, of N devices: [N, S, A] each."""
+    """What Q-learning knows, of N devices."""
 
-    cost: Floats
-    usage: Floats
-    visits: Ints
+    q: Floats  # [N, S, A, 2] local cost and usage from here on
+    visits: Ints  # [N, S, A] number of updates
 
     @classmethod
     def empty(cls, devices: Devices) -> Self:
         """Tables of zeros, which are optimistic, as costs are positive."""
         shape = (len(devices.harvest), devices.num_states, NUM_ACTIONS)
-        return cls(np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64))
+        q = np.zeros((*shape, 2))
+        q[:, ~legal_actions(devices), COST] = np.inf
+        return cls(q, np.zeros(shape, np.int64))
 
 
 @jit
 def learn(
-    devices: Devices,
-    i: int,
+    table: Outcomes,
     price: float,
     schedule: Schedule,
     epsilon: float,
@@ -94,123 +100,125 @@ def learn(
     key: int,
     first: int,
     steps: int,
-    cost: Floats,
-    usage: Floats,
+    q: Floats,
     visits: Ints,
 ) -> None:
     """Q-learning for some steps, in short episodes that begin anywhere.
 
     Args:
-        devices: The devices.
-        i: Index of the device.
+        table: The device.
         price: What usage costs, the multiplier included.
         schedule: How to learn.
         epsilon: Probability of a random legal action.
         never: Whether only random actions offload.
         key: Stream of the random numbers.
-        first: Counter of the first one; a step takes at most four.
+        first: Counter of the first one; a step takes at most `DRAWS`.
         steps: How many.
-        cost: Table [S, A] of the local cost, changed in place, as the following.
-        usage: Table of the usage.
-        visits: Number of updates of each entry.
+        q: Cost and usage [S, A, 2], changed in place, as the following.
+        visits: Number of updates of each entry, [S, A].
     """
-    levels = devices.capacity - devices.lowest + 1
-    state, left, last_rate = 0, 0, len(schedule.rates) - 1
+    state, greedy, left = 0, 0, 0
     for t in range(steps):
-        counter = first + 4 * t
+        counter = first + DRAWS * t
         if left == 0:
-            state = int(stream_uniform(key, counter) * len(cost))
+            state = int(stream_uniform(key, counter + 2) * len(q))
+            greedy = _best(q, price, state, never)
             left = schedule.episode_steps
         left -= 1
-        age, battery = state // levels + 1, state % levels + devices.lowest
-        processes = may_process(devices, battery)
-        u = stream_uniform(key, counter + 1)
+        action, u = greedy, stream_uniform(key, counter)
         if u < epsilon:
-            action = int(u / epsilon * (3 if processes else 2))
-            if not processes and action == PROCESS:
-                action = OFFLOAD
-        else:
-            action = _best(cost, usage, price, state, processes, never)
-        harvested = 1 if stream_uniform(key, counter + 2) < devices.harvest[i] else 0
-        energy = pick_energy(devices, i, stream_uniform(key, counter + 3)) if action == PROCESS else 0
-        age, battery, paid = slot(devices, i, age, battery, action, harvested, energy)
-        following = (age - 1) * levels + battery - devices.lowest
-        then = _best(cost, usage, price, following, may_process(devices, battery), never)
-        rate = schedule.rates[min(visits[state, action], last_rate)]
+            action = explore(q, state, u / epsilon)
+        outcome = pick_outcome(table, stream_uniform(key, counter + 1))
+        following = table.following[state, action, outcome]
+        # It is taken at the next step, unless that explores; where a slot changes nothing, it may be one update old.
+        greedy = _best(q, price, following, never)
+        rate = schedule.rate / (1.0 + schedule.slowdown * visits[state, action])
         visits[state, action] += 1
-        used = 1.0 if action == OFFLOAD else 0.0
-        cost[state, action] += rate * (paid + schedule.gamma * cost[following, then] - cost[state, action])
-        usage[state, action] += rate * (used + schedule.gamma * usage[following, then] - usage[state, action])
+        paid, used = table.paid[state, action, outcome], 1.0 if action == OFFLOAD else 0.0
+        q[state, action, COST] += rate * (paid + schedule.gamma * q[following, greedy, COST] - q[state, action, COST])
+        q[state, action, USAGE] += rate * (
+            used + schedule.gamma * q[following, greedy, USAGE] - q[state, action, USAGE]
+        )
         state = following
 
 
 @jit
-def _best(cost: Floats, usage: Floats, price: float, state: int, processes: bool, never: bool) -> int:
-    """The legal action of least cost + price * usage; the first of equals."""
-    best = 0
-    least = cost[state, 0] + price * usage[state, 0]
-    if processes:
-        value = cost[state, PROCESS] + price * usage[state, PROCESS]
-        if value < least:
-            best, least = PROCESS, value
-    if not never and cost[state, OFFLOAD] + price * usage[state, OFFLOAD] < least:
+def explore(q: Floats, state: int, u: float) -> int:
+    """A legal action, all alike, by a uniform number."""
+    if q[state, PROCESS, COST] < np.inf:
+        return int(3.0 * u)
+    return OFFLOAD if u < 0.5 else WAIT
+
+
+@jit
+def _best(q: Floats, price: float, state: int, never: bool) -> int:
+    """The action of least cost + price * usage; the first of equals."""
+    best, least = 0, q[state, 0, COST] + price * q[state, 0, USAGE]
+    value = q[state, PROCESS, COST] + price * q[state, PROCESS, USAGE]
+    if value < least:
+        best, least = PROCESS, value
+    value = q[state, OFFLOAD, COST] + price * q[state, OFFLOAD, USAGE]
+    if value < least and not never:
         best = OFFLOAD
     return best
 
 
 @jit
-def greedy_policy(devices: Devices, price: float, cost: Floats, usage: Floats, never: bool, actions: Ints) -> None:
+def greedy_policy(price: float, q: Floats, never: bool, actions: Ints) -> None:
     """The greedy action of each state, [S]; without offloading if `never`."""
-    levels = devices.capacity - devices.lowest + 1
     for state in range(len(actions)):
-        processes = may_process(devices, state % levels + devices.lowest)
-        actions[state] = _best(cost, usage, price, state, processes, never)
+        actions[state] = _best(q, price, state, never)
 
 
 @jit
 def roll_out(
-    devices: Devices, i: int, actions: Ints, schedule: Schedule, key: int, mass: Floats
+    devices: Devices, table: Outcomes, actions: Ints, schedule: Schedule, key: int, mass: Floats
 ) -> tuple[float, float]:
     """Local cost and usage per slot, discounted, of a deterministic policy in episodes of the device's own.
 
+    The episodes go on side by side: a slot waits for the one before it, and meanwhile the processor takes those of others.
+
     Args:
-        devices: The devices.
-        i: Index of the device.
+        devices: The devices, for the law of the first state.
+        table: The device.
         actions: Action of each state, [S].
         schedule: How many episodes, and how long.
         key: Stream of the random numbers.
         mass: Filled with the discounted share of slots in each state, [S].
     """
     levels = devices.capacity - devices.lowest + 1
+    episodes = schedule.rollouts
+    states = np.empty(episodes, np.int64)
+    for e in range(episodes):
+        age, battery = start_state(devices, stream_uniform(key, 2 * e), stream_uniform(key, 2 * e + 1))
+        states[e] = (age - 1) * levels + battery - devices.lowest
     mass[:] = 0.0
-    value, used, total = 0.0, 0.0, 0.0
-    for episode in range(schedule.rollouts):
-        counter = 2 * episode * (schedule.rollout_steps + 1)
-        age, battery = start_state(devices, stream_uniform(key, counter), stream_uniform(key, counter + 1))
-        weight = 1.0
-        for _ in range(schedule.rollout_steps):
-            counter += 2
-            state = (age - 1) * levels + battery - devices.lowest
+    value, used, total, weight = 0.0, 0.0, 0.0, 1.0
+    for t in range(schedule.rollout_steps):
+        counter = (t + 2) * episodes
+        for e in range(episodes):
+            state = states[e]
             action = actions[state]
-            harvested = 1 if stream_uniform(key, counter) < devices.harvest[i] else 0
-            energy = pick_energy(devices, i, stream_uniform(key, counter + 1)) if action == PROCESS else 0
-            age, battery, paid = slot(devices, i, age, battery, action, harvested, energy)
+            outcome = pick_outcome(table, stream_uniform(key, counter + e))
             mass[state] += weight
-            value += weight * paid
+            value += weight * table.paid[state, action, outcome]
             used += weight if action == OFFLOAD else 0.0
-            total += weight
-            weight *= schedule.gamma
+            states[e] = table.following[state, action, outcome]
+        total += weight * episodes
+        weight *= schedule.gamma
     mass /= total
     return value / total, used / total
 
 
 @jit
-def set_level(devices: Devices, table: Floats, actions: Ints, value: float) -> None:
-    """Shift a whole table, which changes no decision, so that its mean over the start law is what rollouts measured."""
+def set_levels(devices: Devices, q: Floats, actions: Ints, cost: float, usage: float) -> None:
+    """Shift the whole table, which changes no decision, so that its means over the start law are what rollouts measured."""
     levels = devices.capacity - devices.lowest + 1
-    total = 0.0
+    mean_cost = mean_usage = 0.0
     for k in range(_STARTS):
         age, battery = start_state(devices, (k + 0.5) / _STARTS, (k * _GOLDEN) % 1.0)
         state = (age - 1) * levels + battery - devices.lowest
-        total += table[state, actions[state]]
-    table += value - total / _STARTS
+        mean_cost += q[state, actions[state], COST] / _STARTS
+        mean_usage += q[state, actions[state], USAGE] / _STARTS
+    q[..., COST] += cost - mean_cost
+    q[..., USAGE] += usage - mean_usage

@@ -45,10 +45,10 @@ class DCCSettings(QLearningSettings):
 
     owner: ClassVar[str] = "dcc"
 
-    fast_timescale: Literal["q_learning", "exact", "fitted"] = field(
+    fast_timescale: Literal["q_learning", "exact", "fitted", "rllib_dqn", "rllib_ppo"] = field(
         "q_learning",
-        "How devices solve their local problems: by Q-learning, by linear programs on the true transitions, or by linear"
-        " programs on transitions counted in recorded data.",
+        "How devices solve their local problems: by Q-learning, by linear programs on the true transitions, by linear"
+        " programs on transitions counted in recorded data, or by RLlib's DQN or PPO, which are slow.",
         source="section 4.3",
     )
     criterion: Literal["discounted", "average"] = field(
@@ -91,7 +91,11 @@ class DCCSettings(QLearningSettings):
         source="gaussian: app. F",
     )
     perturbation_size: float = field(
-        0.05, "Standard deviation a_0 of the differences.", source="app. F", gt=0.0, le=1.0
+        0.05,
+        "Standard deviation a_0 of the differences; for N > 10 devices, 10 / N of it in K_i.",
+        source="app. F; N not mentioned there",
+        gt=0.0,
+        le=1.0,
     )
     perturbation_exponent: float = field(
         0.17, "a_k = perturbation_size / (k + 1) to this power.", source="exponent not given", ge=0.0, le=1.0
@@ -100,7 +104,19 @@ class DCCSettings(QLearningSettings):
         0.0, "K of the first iteration, one number or one per device.", source="section 5.1"
     )
     constraint_updates: int = field(5, "Improvements of the constraints.", source="section 5.1", ge=1)
-    constraint_lr: float = field(0.25, "First step b_0 of a constraint.", source="app. F", gt=0.0, le=1.0)
+    congestion: Literal["constraint", "overlap"] = field(
+        "constraint",
+        "What a device expects of the others: K_-i of them in every slot; or that times how much more often, in its rollouts and"
+        " theirs, they offload in the same slots as it does, which needs lambda_substitution.",
+        source="constraint: eq. (6); overlap: not in the paper",
+    )
+    constraint_lr: float = field(
+        0.25,
+        "First step b_0 of a constraint; for N > 10 devices, 10 / N of it, so that K_-i moves alike.",
+        source="app. F; N not mentioned there",
+        gt=0.0,
+        le=1.0,
+    )
     constraint_step: Literal["adaptive", "power"] = field(
         "adaptive",
         "A device's step halves when its derivative turns; or step k is constraint_lr / (k + 1)^constraint_exponent times the"

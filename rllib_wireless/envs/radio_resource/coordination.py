@@ -57,6 +57,7 @@ class GenieConfig(Configuration):
         ge=0,
         le=16,
     )
+    delayed: bool = field(False, "Whether it knows all channels as they were in the slot before, not as they will be.")
 
 
 class Genie(Policy):
@@ -73,11 +74,13 @@ class Genie(Policy):
     def __init__(self, env: RadioResource, config: GenieConfig) -> None:
         self._env = env
         self._exhaustive = env.config.num_access_points <= config.exhaustive_up_to
+        self._delayed = config.delayed
 
     def act(self, step: EnvStep, random: StepRandom) -> IntArray:
         n = self._env.network
         actions = np.zeros(step.acting.shape, np.int64)
-        _maximise(self._env.params, n.received, n.average, n.queue, n.ranked, self._exhaustive, actions)
+        known = n.measured if self._delayed else n.received
+        _maximise(self._env.params, known, n.average, n.queue, n.ranked, self._exhaustive, actions)
         return actions
 
 

@@ -17,7 +17,6 @@ import scipy.optimize
 import scipy.sparse
 import scipy.sparse.linalg
 
-from rllib_wireless.envs.random import jit
 from rllib_wireless.envs.task_offloading.device import (
     NUM_ACTIONS,
     OFFLOAD,
@@ -27,7 +26,7 @@ from rllib_wireless.envs.task_offloading.device import (
     Floats,
     Ints,
     legal_actions,
-    slot,
+    outcomes,
 )
 from rllib_wireless.errors import UserError
 
@@ -112,40 +111,21 @@ def device_cmdp(devices: Devices, i: int, gamma: float) -> ConstrainedMDP:
         gamma: Discount per slot; 1 for the average criterion.
     """
     state, action = np.nonzero(legal_actions(devices))
-    next_state, chance, cost = _outcomes(devices, i, state, action)
-    rows = np.repeat(np.arange(len(state)), chance.shape[1])
+    table = outcomes(devices, i)
+    following = table.following[state, action]
+    rows = np.repeat(np.arange(len(state)), following.shape[1])
     return ConstrainedMDP(
         state=state,
         action=action,
         num_actions=NUM_ACTIONS,
         transitions=scipy.sparse.csr_array(
-            (chance.ravel(), (rows, next_state.ravel())), shape=(len(state), devices.num_states)
+            (np.tile(table.chance, len(state)), (rows, following.ravel())), shape=(len(state), devices.num_states)
         ),
-        cost=cost,
+        cost=table.paid[state, action] @ table.chance,
         usage=(action == OFFLOAD).astype(np.float64),
         start=start_law(devices),
         gamma=gamma,
     )
-
-
-@jit
-def _outcomes(devices: Devices, i: int, state: Ints, action: Ints) -> tuple[Ints, Floats, Floats]:
-    """Next state and probability of each outcome of each pair, [P, O], and the expected cost, [P]."""
-    count = 2 * len(devices.energies)
-    next_state = np.empty((len(state), count), np.int64)
-    chance = np.empty((len(state), count))
-    cost = np.zeros(len(state))
-    levels = devices.capacity - devices.lowest + 1
-    for row in range(len(state)):
-        age, battery = state[row] // levels + 1, state[row] % levels + devices.lowest
-        for o in range(count):
-            harvested, k = o % 2, o // 2
-            p = devices.harvest[i] if harvested else 1.0 - devices.harvest[i]
-            chance[row, o] = p * devices.energy_probability[i, k]
-            next_age, next_battery, paid = slot(devices, i, age, battery, action[row], harvested, devices.energies[k])
-            next_state[row, o] = (next_age - 1) * levels + next_battery - devices.lowest
-            cost[row] += chance[row, o] * paid
-    return next_state, chance, cost
 
 
 def start_law(devices: Devices) -> Floats:

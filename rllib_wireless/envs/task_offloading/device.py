@@ -169,6 +169,63 @@ def pick_energy(devices: Devices, i: int, u: float) -> int:
     return devices.energies[last]  # type: ignore[no-any-return]
 
 
+class Outcomes(NamedTuple):
+    """Device i as a table, for kernels that take many slots: what follows each action in each state, by outcome.
+
+    An outcome is what is harvested and what processing would take; there are O = 2 E of them, with equal chances everywhere.
+    """
+
+    following: npt.NDArray[np.int32]  # [S, A, O] next state
+    paid: Floats  # [S, A, O] local cost
+    chance: Floats  # [O]
+    keep: Floats  # [O] Walker's alias method: whether a column keeps its own outcome,
+    alias: Ints  # [O] and the other one
+
+
+@jit
+def outcomes(devices: Devices, i: int) -> Outcomes:
+    """The table of device i; rows of illegal actions are there, and mean nothing."""
+    levels = devices.capacity - devices.lowest + 1
+    states, count = devices.max_age * levels, 2 * len(devices.energies)
+    following = np.empty((states, NUM_ACTIONS, count), np.int32)
+    paid = np.empty((states, NUM_ACTIONS, count))
+    chance = np.empty(count)
+    for o in range(count):
+        harvested, k = o % 2, o // 2
+        chance[o] = (devices.harvest[i] if harvested else 1.0 - devices.harvest[i]) * devices.energy_probability[i, k]
+        for state in range(states):
+            for action in range(NUM_ACTIONS):
+                age, battery, cost = slot(
+                    devices, i, state // levels + 1, state % levels + devices.lowest, action, harvested,
+                    devices.energies[k],
+                )  # fmt: skip
+                following[state, action, o] = (age - 1) * levels + battery - devices.lowest
+                paid[state, action, o] = cost
+    keep, alias = _alias(chance)
+    return Outcomes(following, paid, chance, keep, alias)
+
+
+@jit
+def _alias(chance: Floats) -> tuple[Floats, Ints]:
+    """Columns of height 1 / O that hold at most two outcomes each: the lowest is filled up from the highest (Walker 1977)."""
+    height, alias = chance * len(chance), np.arange(len(chance))
+    is_open = np.ones(len(chance), np.bool_)
+    for _ in range(len(chance) - 1):
+        low = np.where(is_open, height, np.inf).argmin()
+        high = np.where(is_open, height, -np.inf).argmax()
+        alias[low] = high
+        height[high] -= 1.0 - height[low]
+        is_open[low] = False
+    return height, alias
+
+
+@jit
+def pick_outcome(table: Outcomes, u: float) -> int:
+    """An outcome, by a uniform number."""
+    column = int(u * len(table.keep))
+    return column if u * len(table.keep) - column < table.keep[column] else table.alias[column]
+
+
 @jit
 def draw_start(devices: Devices, seed: int, copy: int, agent: int, counter: int) -> tuple[int, int]:
     """Age and battery with which an episode begins."""

@@ -1,5 +1,6 @@
 """Rules of offloading: never, at random, and by thresholds that are the same for all devices."""
 
+import dataclasses
 from typing import ClassVar
 
 import numpy as np
@@ -9,7 +10,16 @@ from rllib_wireless.configuration import CONFIG, Configuration, field
 from rllib_wireless.envs.base import EnvStep, IntArray
 from rllib_wireless.envs.policy import Policy
 from rllib_wireless.envs.random import StepRandom
-from rllib_wireless.envs.task_offloading.device import OFFLOAD, PROCESS, WAIT
+from rllib_wireless.envs.task_offloading.device import (
+    NUM_ACTIONS,
+    OFFLOAD,
+    PROCESS,
+    WAIT,
+    Devices,
+    Floats,
+    legal_actions,
+)
+from rllib_wireless.envs.task_offloading.joint import evaluate_jointly
 from rllib_wireless.envs.task_offloading.simulator import TaskOffloading
 
 
@@ -83,3 +93,41 @@ class Random(Policy):
         others = (np.maximum(u - share, 0.0) / max(1.0 - share, 1e-300) * legal).astype(np.int64)
         self.action_prob = np.where(offloads, share, (1.0 - share) / legal).astype(np.float32)
         return np.where(offloads, OFFLOAD, np.minimum(others, legal - 1))
+
+
+def threshold_table(devices: Devices, config: ThresholdConfig) -> Floats:
+    """What `threshold` does in each state, as probabilities [S, A]."""
+    age = np.repeat(np.arange(1, devices.max_age + 1), devices.num_levels)
+    battery = np.tile(np.arange(devices.lowest, devices.capacity + 1), devices.max_age)
+    process = (age >= config.process_age) & (battery >= config.process_battery) & legal_actions(devices)[:, PROCESS]
+    action = np.where(process, PROCESS, np.where(age >= config.offload_age, OFFLOAD, WAIT))
+    return np.eye(NUM_ACTIONS)[action]
+
+
+def best_threshold(env: TaskOffloading) -> tuple[ThresholdConfig, float]:
+    """The thresholds, alike for all devices, of least discounted cost, and that cost per slot.
+
+    One threshold after the other is moved to its best value, until none moves; costs are exact. Offloading from an age above the
+    cap on is never offloading.
+    """
+    capacity, oldest = env.config.battery_capacity, env.config.max_age
+    values = {
+        "offload_age": range(1, oldest + 2),
+        "process_age": range(1, oldest + 1),
+        "process_battery": range(capacity + 1),
+    }
+    known: dict[ThresholdConfig, float] = {}
+
+    def cost(config: ThresholdConfig) -> float:
+        if config not in known:
+            policies = np.broadcast_to(threshold_table(env.devices, config), (len(env.agents), *legal.shape))
+            known[config] = evaluate_jointly(env, policies).discounted
+        return known[config]
+
+    legal = legal_actions(env.devices)
+    best, before = ThresholdConfig(), None
+    while best != before:
+        before = best
+        for name, candidates in values.items():
+            best = min((dataclasses.replace(best, **{name: value}) for value in candidates), key=cost)
+    return best, cost(best)

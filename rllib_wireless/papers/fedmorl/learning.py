@@ -1,22 +1,19 @@
-"""From logs to a measured policy: what every cell with a learned policy does."""
+"""FedMORL's runs: clients of other networks, and world models that are judged on fresh rows."""
 
 import dataclasses
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from rllib_wireless.algorithms.fedmorl.fedmorl import FedMORL
 from rllib_wireless.algorithms.fedmorl.likelihood import held_out_loss
-from rllib_wireless.algorithms.registry import algorithm_spec
-from rllib_wireless.data import Behaviour, collect
+from rllib_wireless.data import Behaviour
 from rllib_wireless.data.store import client_folders
-from rllib_wireless.envs import env_spec
 from rllib_wireless.envs.base import Statistics
+from rllib_wireless.papers import learning
 from rllib_wireless.papers.experiment import Json, Progress
-from rllib_wireless.policies.evaluation import evaluate
+from rllib_wireless.papers.learning import collect_log, measure_policy, trained, work_folder
 
 if TYPE_CHECKING:
     from rllib_wireless.algorithms.base import OfflineMultiAgentAlgorithm
@@ -28,55 +25,18 @@ FRESH_SEED, FRESH_STEPS = 900, 4_000
 """The log on which world models are judged; no learner's."""
 
 
-@dataclass(frozen=True)
-class Test:
-    """How a policy is measured.
+@dataclass(frozen=True, kw_only=True)
+class Run(learning.Run):
+    """A run of FedMORL, or of another algorithm on its logs.
 
     Args:
-        copies: Copies of the environment.
-        steps: Decisions in each.
-        warmup_steps: Decisions before those.
-    """
-
-    copies: int
-    steps: int
-    warmup_steps: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """One log, one training and one test.
-
-    Args:
-        name: Name of its working folder.
-        env_config: Configuration of the environment.
-        steps: Joint decisions in the log.
-        data_seed: Seed of the log.
-        train_seed: Seed of the learner.
-        test_seed: Seed of the test.
-        test: How the policy is measured.
-        behaviours: What acts in the log.
         other_cells: Sizes of further networks whose stations are clients, too, with logs as long.
-        algorithm: The learner.
-        settings: Its settings that differ from the defaults.
     """
 
-    name: str
-    env_config: Mapping[str, Any]
-    steps: int
-    data_seed: int
-    train_seed: int
-    test_seed: int
-    test: Test
+    env: str = ENV
     behaviours: tuple[Behaviour, ...] = (Behaviour("csma_ca"),)
-    other_cells: tuple[int, ...] = ()
     algorithm: str = "fedmorl"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def layout(self) -> Literal["none", "agents"]:
-        """How the algorithm wants its data."""
-        return "agents" if algorithm_spec(self.algorithm).requirements.layout == "agents" else "none"
+    other_cells: tuple[int, ...] = ()
 
 
 def learn(
@@ -89,9 +49,6 @@ def learn(
 ) -> Json:
     """Collect the log, train and measure.
 
-    Logs are collected for each run anew, which takes a tenth of the training, and removed: runs then need nothing of each
-    other, and a whole experiment leaves no gigabytes behind. Equal seeds give equal logs.
-
     Args:
         run: What to do.
         out: Output folder; what is needed on the way lies in `work/` below it.
@@ -102,26 +59,14 @@ def learn(
     Returns:
         `metrics` by name, with `model_loss` and `outcome_loss` where the model was judged.
     """
-    folder = out / "work" / run.name
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
+    with work_folder(out, run.name) as folder:
         _collect_cells(run, folder / "data")
-        algorithm = train(run, folder, algo_class)
-        try:
+        with trained(run, folder, algo_class) as algorithm:
             algorithm.export_policy(folder / "policy")
-            metrics = measure_policy(run, folder / "policy")
+            metrics = metrics_of(measure_policy(run, folder / "policy").statistics)
             if judge:
                 metrics |= model_losses(algorithm, run, folder)
-        finally:
-            algorithm.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return {"metrics": metrics}
-
-
-def collect_log(run: Run, folder: Path, *, seed: int, steps: int | None = None) -> None:
-    """Write a log of the run's behaviours in its own network."""
-    collect(ENV, run.env_config, run.behaviours, steps or run.steps, folder, seed=seed, split=run.layout)
 
 
 def _collect_cells(run: Run, folder: Path) -> None:
@@ -134,39 +79,9 @@ def _collect_cells(run: Run, folder: Path) -> None:
         collect_log(cell, folder / f"cell_{stations}", seed=run.data_seed)
 
 
-def train(
-    run: Run, folder: Path, algo_class: "type[OfflineMultiAgentAlgorithm] | None" = None
-) -> "OfflineMultiAgentAlgorithm":
-    """Train on the log in `folder / "data"` to the end."""
-    spec = algorithm_spec(run.algorithm)
-    config = spec.config().environment(ENV, env_config=dict(run.env_config)).debugging(seed=run.train_seed)
-    config.offline_data(input_=str((folder / "data").absolute())).training(**run.settings)
-    config.set_output(folder.absolute())
-    if algo_class is not None:
-        config.algo_class = algo_class
-    algorithm: OfflineMultiAgentAlgorithm = config.build_algo()
-    while not algorithm.finished and (spec.iterations is None or algorithm.iteration < spec.iterations):
-        algorithm.train()
-    return algorithm
-
-
-def measure_policy(run: Run, policy: Path | str) -> dict[str, float]:
-    """The metrics of a policy on the run's test seed."""
-    measured = evaluate(
-        policy,
-        ENV,
-        run.env_config,
-        num_envs=run.test.copies,
-        steps=run.test.steps,
-        warmup_steps=run.test.warmup_steps,
-        seed=run.test_seed,
-    )
-    return metrics_of(measured.statistics)
-
-
 def metrics_of(statistics: Statistics) -> dict[str, float]:
     """The metrics of pooled statistics."""
-    return {m.name: m.reduce(statistics) for m in env_spec(ENV).metrics if m.name in METRICS}
+    return {name: value for name, value in learning.metrics_of(ENV, statistics).items() if name in METRICS}
 
 
 def model_losses(algorithm: "OfflineMultiAgentAlgorithm", run: Run, folder: Path) -> dict[str, float]:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rllib_wireless.papers.fedmorl.learning import Run, Test
+from rllib_wireless.papers.fedmorl.learning import Run
+from rllib_wireless.papers.learning import Test
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Scale:
     rule_warmup: int = 1_000
     eca_warmup: int = 100_000
     study_stations: int = 8
-    study_seeds: int = 3
+    study_seeds: int = 5
     shards: tuple[int, ...] = (300, 1_000, 5_000)
     settings: Mapping[str, Any] = field(default_factory=dict)
 

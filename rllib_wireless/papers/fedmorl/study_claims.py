@@ -1,6 +1,7 @@
 """What was to be shown by the studies, beside what they show: differences between two arms, paired by training seed."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rllib_wireless.papers.experiment import Claim, Json
@@ -22,6 +23,7 @@ class Contrast:
         least: What the lower bound of the difference should be above.
         words: The claim.
         paper: Where the paper says so.
+        decades: Whether the difference is of decimal logarithms, for what grows without bound.
     """
 
     study: str
@@ -31,6 +33,7 @@ class Contrast:
     least: float
     words: str
     paper: str = "not in the paper"
+    decades: bool = False
 
 
 def study_claims(s: Scale, tables: Json) -> list[Claim]:
@@ -41,7 +44,8 @@ def study_claims(s: Scale, tables: Json) -> list[Claim]:
         pair = [rows.get(name, {}).get(contrast.metric) for name in (contrast.higher, contrast.lower)]
         if pair[0] is None or pair[1] is None:
             continue
-        difference = paired(pair[0]["values"], pair[1]["values"])
+        high, low = (_decades(p["values"]) if contrast.decades else p["values"] for p in pair)
+        difference = paired(high, low)
         if difference["n"] < 2:
             continue
         interval = (difference["ci95"][0], difference["ci95"][1])
@@ -77,5 +81,9 @@ def _contrasts(s: Scale) -> Iterator[Contrast]:
     for rule in ("median", "trimmed_mean", "krum"):
         words = f"one poisoned client of eight costs `{rule}` less than {_LOSS} nats of the outcome"
         yield Contrast("attack", f"{rule}_honest", f"{rule}_poisoned", "outcome_loss", -_LOSS, words)
-    words = f"one poisoned client of eight costs `fedavg` more than {_LOSS} nats of the outcome"
-    yield Contrast("attack", "fedavg_poisoned", "fedavg_honest", "outcome_loss", _LOSS, words)
+    words = "one poisoned client of eight multiplies the loss of outcomes under `fedavg` by more than ten (decades)"
+    yield Contrast("attack", "fedavg_poisoned", "fedavg_honest", "outcome_loss", 1.0, words, decades=True)
+
+
+def _decades(values: Sequence[float | None]) -> list[float | None]:
+    return [math.log10(v) if v is not None and v > 0 else None for v in values]

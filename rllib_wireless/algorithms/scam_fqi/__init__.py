@@ -1,0 +1,1 @@
+"""SCAM-FQI: fitted Q iteration along an information-sharing graph."""

@@ -1,0 +1,65 @@
+"""One agent's rows along a sharing graph: as they were recorded, or built again from the recorded joint state."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rllib_wireless.data.card import Card, check_environment, environment_card, read_card
+from rllib_wireless.data.format import Columns
+from rllib_wireless.data.store import client_folders, load_dataset
+from rllib_wireless.envs.base import BatchedEnv
+from rllib_wireless.envs.sharing import SharingView
+from rllib_wireless.errors import DataError
+
+SHARING_FIELDS = ("sharing_radius", "sharing_graph", "observation")
+"""Fields of an environment that say who sees what of whom, and change nothing else."""
+
+
+def agent_folders(path: Path | str, env: BatchedEnv) -> Mapping[str, Path]:
+    """Where each agent's rows are: in a folder of its own (`--split agents`), or all in one joint data set.
+
+    Raises:
+        DataError: Where the folder holds neither.
+    """
+    folder = Path(path)
+    if folder.is_dir() and (folder / "card.yaml").exists() and read_card(folder).kind == "joint":
+        return dict.fromkeys(env.agents, folder)
+    return client_folders(folder)
+
+
+def load_agent(path: Path, agent: str, env: BatchedEnv) -> Columns:
+    """One agent's rows with the observations that the environment shows it.
+
+    A joint data set with recorded states serves every sharing graph and form: observations are then built from those. A folder
+    of one agent's own holds what that agent saw, and nothing else can be built from it.
+
+    Args:
+        path: Folder of the agent's own data set or of the joint one.
+        agent: The agent.
+        env: The environment.
+
+    Raises:
+        DataError: Where the data are another environment's, or were recorded along another graph without states.
+    """
+    dataset = load_dataset(path)
+    rows = dataset.rows.get(agent)
+    if rows is None:
+        raise DataError(f"it holds no rows of {agent}", path)
+    view: SharingView | None = getattr(env, "view", None)
+    if view is None or dataset.joint_state is None or not _differs_in_sharing_alone(dataset.card, env):
+        check_environment(dataset.card, environment_card(env), path)
+        return rows
+    i = env.agents.index(agent)
+    built = {
+        name: view.observe_state(dataset.state_at(rows["eps_id"], rows[t]))[:, i]
+        for name, t in (("obs", "t"), ("new_obs", "new_t"))
+    }
+    return {**rows, **built}
+
+
+def _differs_in_sharing_alone(card: Card, env: BatchedEnv) -> bool:
+    """Whether graph or form are other ones, and all else of the environment is equal."""
+    wanted = environment_card(env)
+    if card.environment.name != wanted.name or card.environment == wanted:
+        return False
+    names = card.environment.config.keys() | wanted.config.keys()
+    return all(card.environment.config.get(n) == wanted.config.get(n) for n in names if n not in SHARING_FIELDS)

@@ -1,0 +1,155 @@
+"""What the experiment is run with: plants, who shares what, seeds, settings, and what things are called."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+ENV = "production_scheduling"
+
+WORLDS: Mapping[str, Mapping[str, Any]] = {
+    "different": {"products": "A,B,C", "defer": "forced"},
+    "same": {"products": "A*5", "defer": "forced"},
+    "different_always": {"products": "A,B,C"},
+    "same_always": {"products": "A*5"},
+    "different_serial": {"products": "A,B,C", "defer": "forced", "clock": "serial"},
+    "same_serial": {"products": "A*5", "defer": "forced", "clock": "serial"},
+    "different_serial_always": {"products": "A,B,C", "clock": "serial"},
+    "same_serial_always": {"products": "A*5", "clock": "serial"},
+}
+"""Fields of the environment by name: the products of figure 1, whether a unit may keep a product that it could move, the clock."""
+
+FIGURE_1 = {"different": "(a) 3 different products", "same": "(b) 5 products of the same kind"}
+"""The plants of both parts of the paper's figure."""
+
+SELECTED = "selected"
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Who shares what.
+
+    Args:
+        label: What figures and tables call it; the paper's d is the radius plus one.
+        fields: Fields of the environment.
+        cost: How long learning takes beside others.
+    """
+
+    label: str
+    fields: Mapping[str, Any]
+    cost: float = 1.0
+
+
+def _ball(radius: int | None, observation: str) -> Sharing:
+    who = "all" if radius is None else f"d = {radius + 1}"
+    wide = observation == "full" and radius != 1
+    return Sharing(
+        f"{who}, {observation}", {"sharing_radius": radius, "observation": observation}, 4.0 if wide else 1.0
+    )
+
+
+SHARING: Mapping[str, Sharing] = {
+    "own": Sharing("own state only (d = 1)", {"sharing_radius": 0}),
+    **{f"{r}{form[0]}": _ball(r, form) for r in (1, 2, 3) for form in ("compressed", "full")},
+    **{f"all_{form[0]}": _ball(None, form) for form in ("compressed", "full")},
+    SELECTED: Sharing("selected graph, compressed", {"observation": "compressed"}, 20.0),
+}
+"""By name. The selected graph is made from the log of each training seed."""
+
+RULES = {
+    "uniform": "uniform",
+    "uniform_no_defer": "uniform, no defers",
+    "shortest_path": "shortest path",
+    "congestion_aware": "congestion-aware (privileged)",
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is computed. Training seed number k has a log, a learner and a test seed of its own, each the first plus k.
+
+    Args:
+        name: `paper`, `demo`, or another for trials.
+        num_seeds: Training seeds of figure 1.
+        study_seeds: Training seeds of the studies.
+        steps: Joint decisions in a log.
+        iterations: Iterations K.
+        measured: The iterations after which policies are measured, the last one among them.
+        early: Those of them whose mean tells how fast it converges.
+        test_episodes: Episodes in which a policy is measured.
+        greedy_episodes: Episodes in which it is measured without random actions; such episodes may be long.
+        sharing: Names of what is shared in figure 1.
+        leaves: Fewest rows of a leaf, in the study of it.
+        leaf_sharing: Names of what is shared in that study.
+        studies: Whether the studies of the start, of defers and of the clock are run.
+        leaf: Fewest rows of a leaf everywhere else.
+        start: What follows a decision in the first iteration, everywhere but in the study of it.
+        selection_rows: Decisions of each unit by which a sharing graph is selected.
+        data_seed: Seed of the first log.
+        train_seed: Seed of the first learner.
+        test_seed: First seed of the test; rules and learned policies are measured on the same episodes.
+        settings: Further settings of the learner.
+    """
+
+    name: str
+    num_seeds: int
+    study_seeds: int
+    steps: int
+    iterations: int
+    measured: tuple[int, ...]
+    early: tuple[int, ...]
+    test_episodes: int
+    greedy_episodes: int
+    sharing: tuple[str, ...]
+    leaves: tuple[int, ...]
+    leaf_sharing: tuple[str, ...]
+    studies: bool = True
+    leaf: int = 5
+    start: str = "monte_carlo"
+    selection_rows: int = 2000
+    data_seed: int = 0
+    train_seed: int = 0
+    test_seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """The settings for `results.json`; `variants` are what is shared, as fields of the environment."""
+        variants = {
+            name: {"label": SHARING[name].label, "settings": {}, "env_config": dict(SHARING[name].fields)}
+            for name in self.sharing
+        }
+        return {**asdict(self), "variants": variants}
+
+
+_SETTINGS = {"n_estimators": 10}
+
+PAPER = Scale(
+    "paper",
+    num_seeds=5,
+    study_seeds=3,
+    steps=30_000,
+    iterations=4,
+    measured=(1, 2, 4),
+    early=(1, 2),
+    test_episodes=100,
+    greedy_episodes=25,
+    sharing=tuple(SHARING),
+    leaves=(1, 5, 20),
+    leaf_sharing=("own", "1c", "all_c", "all_f"),
+    settings=_SETTINGS,
+)
+DEMO = Scale(
+    "demo",
+    num_seeds=3,
+    study_seeds=0,
+    steps=20_000,
+    iterations=3,
+    measured=(1, 2, 3),
+    early=(1, 2),
+    test_episodes=50,
+    greedy_episodes=25,
+    sharing=("own", "1c", "1f", "all_c"),
+    leaves=(5,),
+    leaf_sharing=(),
+    studies=False,
+    settings=_SETTINGS,
+)

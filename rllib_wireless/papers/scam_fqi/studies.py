@@ -1,0 +1,147 @@
+"""The studies: which policies are compared, the cells that measure them, and their results as one table a study."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from rllib_wireless.papers.experiment import Cell, Json
+from rllib_wireless.papers.intervals import by_seed
+from rllib_wireless.papers.scam_fqi.learning import Arm, learn, measure_rules
+from rllib_wireless.papers.scam_fqi.setup import FIGURE_1, RULES, SHARING, WORLDS, Scale
+
+REFERENCE = "1c"
+"""What is shared in the studies of something else."""
+
+_STARTS = ("zero", "monte_carlo")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a study's table.
+
+    Args:
+        shown: What the table says of it, by column.
+        policy: An arm; or the name of a rule, with its world.
+    """
+
+    shown: Mapping[str, str]
+    policy: Arm | str
+
+    @property
+    def name(self) -> str:
+        return self.policy if isinstance(self.policy, str) else self.policy.name
+
+
+def arm(s: Scale, world: str, sharing: str = REFERENCE, leaf: int | None = None, start: str | None = None) -> Arm:
+    """An arm, with the scale's settings where none are given."""
+    return Arm(world, sharing, leaf or s.leaf, start or s.start)
+
+
+def studies(s: Scale) -> dict[str, list[Row]]:
+    """All studies by name; the two parts of figure 1 have more training seeds than the others."""
+    found = {
+        world: [
+            *(Row({"policy": label}, f"{rule}-{world}") for rule, label in RULES.items()),
+            *(Row({"policy": SHARING[name].label}, arm(s, world, name)) for name in s.sharing),
+        ]
+        for world in FIGURE_1
+    }
+    found["leaf"] = [
+        Row({"policy": SHARING[name].label, "fewest rows of a leaf": str(leaf)}, arm(s, "same", name, leaf))
+        for name in s.leaf_sharing
+        for leaf in s.leaves
+    ]
+    if s.studies:
+        found |= {
+            "start": [
+                Row({"products": world, "first iteration": start}, arm(s, world, start=start))
+                for world in FIGURE_1
+                for start in _STARTS
+            ],
+            "defer": [
+                Row({"products": world, "defer": WORLDS[of].get("defer", "always"), "policy": label}, policy)
+                for world in FIGURE_1
+                for of in (world, f"{world}_always")
+                for label, policy in (
+                    (RULES["uniform"], f"uniform-{of}"),
+                    (f"SCAM-FQI, {SHARING[REFERENCE].label}", arm(s, of)),
+                )
+            ],
+            "clock": list(_clock(s)),
+        }
+    return found
+
+
+def _clock(s: Scale) -> Iterator[Row]:
+    """Rules and one arm on the published tick scale; without defers where there is a choice is what forced ones are."""
+    for world in FIGURE_1:
+        for rule, label in RULES.items():
+            yield Row({"products": world, "policy": label}, f"{rule}-{world}_serial_always")
+        label = f"SCAM-FQI, {SHARING[REFERENCE].label}"
+        yield Row({"products": world, "policy": label}, arm(s, f"{world}_serial"))
+
+
+def all_cells(s: Scale) -> list[Cell]:
+    """Figure 1 and then the studies, seed after seed, so that a run cut short has most arms with fewer seeds.
+
+    The seeds that the studies have, too, come before the others, and what takes long last among them. A policy that is in
+    several studies is measured once.
+    """
+    found: dict[str, tuple[int, Cell]] = {}
+    for in_figure, count in ((True, s.num_seeds), (False, s.study_seeds)):
+        rows = [row for name, rows in studies(s).items() if (name in FIGURE_1) is in_figure for row in rows]
+        for seed in range(count):
+            for row in rows:
+                cell = _cell(s, row.policy, seed)
+                found.setdefault(cell.name, (seed, cell))
+    ordered = sorted(found.values(), key=lambda one: (one[0] >= s.study_seeds, one[1].cost > 1.0))
+    return [cell for _, cell in ordered]
+
+
+def _cell(s: Scale, policy: Arm | str, seed: int) -> Cell:
+    """What measures a policy: all rules of a world are in one cell."""
+    if isinstance(policy, Arm):
+        return Cell(f"{policy.name}_{seed}", partial(learn, s, policy, seed), cost=SHARING[policy.sharing].cost)
+    world = policy.split("-")[1]
+    return Cell(f"rules-{world}_{seed}", partial(measure_rules, s, world, seed), cost=0.5)
+
+
+def measured_policies(s: Scale, results: Mapping[str, Json]) -> Json:
+    """Every policy's metrics by seed, and by iteration, as far as there are results."""
+    found: Json = {}
+    for row in itertools.chain.from_iterable(studies(s).values()):
+        seeds = _by_seed(s, results, row.name)
+        if seeds and row.name not in found:
+            found[row.name] = {
+                "metrics": _estimates([seed["metrics"] for seed in seeds]),
+                "curve": {k: _estimates([seed["curve"][k] for seed in seeds]) for k in seeds[0].get("curve", {})},
+            }
+    return found
+
+
+def study_tables(s: Scale, policies: Json) -> Json:
+    """For each study a row a policy, as far as there are results."""
+    return {
+        study: [
+            {"name": row.name, "arm": dict(row.shown), "metrics": policies[row.name]["metrics"]}
+            for row in rows
+            if row.name in policies
+        ]
+        for study, rows in studies(s).items()
+    }
+
+
+def _estimates(seeds: Sequence[Mapping[str, float]]) -> Json:
+    return {name: by_seed([seed[name] for seed in seeds]) for name in seeds[0]}
+
+
+def _by_seed(s: Scale, results: Mapping[str, Json], name: str) -> Sequence[Json]:
+    """What was measured with seeds 0, 1, ..., up to the first that is not done."""
+    kind, *world = name.split("-")
+    numbers = range(max(s.num_seeds, s.study_seeds))
+    if kind in RULES:
+        cells = (results.get(f"rules-{world[0]}_{seed}", {}).get(kind) for seed in numbers)
+    else:
+        cells = (results.get(f"{name}_{seed}") for seed in numbers)
+    return [cell for cell in itertools.takewhile(bool, cells) if cell]
