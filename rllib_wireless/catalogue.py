@@ -59,8 +59,8 @@ def _rule(name: str, rule: Rule) -> Json:
 
 def _algorithm(name: str) -> Json:
     """An algorithm; of a variant the settings in which it differs."""
-    spec, settings = algorithm_spec(name), _fields(algorithm_spec(name).config.settings, algorithm_spec(name).defaults)
-    variant = name in VARIANTS
+    spec, variant = algorithm_spec(name), name in VARIANTS
+    settings = _fields(spec.config.settings, spec.defaults)
     return {
         "name": spec.name,
         "description": f"{VARIANTS[name][0]} with other settings: {spec.description}" if variant else spec.description,

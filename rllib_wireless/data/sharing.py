@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rllib_wireless.data.card import Card, check_environment, environment_card, read_card
-from rllib_wireless.data.format import Columns
+from rllib_wireless.data.format import CARD, Columns
 from rllib_wireless.data.store import client_folders, load_dataset
 from rllib_wireless.envs.base import BatchedEnv
 from rllib_wireless.envs.sharing import SharingView
@@ -21,7 +21,7 @@ def agent_folders(path: Path | str, env: BatchedEnv) -> Mapping[str, Path]:
         DataError: Where the folder holds neither.
     """
     folder = Path(path)
-    if folder.is_dir() and (folder / "card.yaml").exists() and read_card(folder).kind == "joint":
+    if folder.is_dir() and (folder / CARD).exists() and read_card(folder).kind == "joint":
         return dict.fromkeys(env.agents, folder)
     return client_folders(folder)
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol
 
 import orjson
 
 from rllib_wireless.errors import UserError
-from rllib_wireless.papers.experiment import Cell, Claim, Json, finished, read_json, write_json, write_results
+from rllib_wireless.papers.experiment import Cell, Claim, Json, Progress, finished, read_json, write_json, write_results
 from rllib_wireless.papers.pool import Note, run_side_by_side
 
 
@@ -62,6 +63,58 @@ def reproduce(e: Experiment, out: Path, note: Note, *, only: str | None, workers
     content = read_json(out / "results.json")
     e.draw(content, out)
     return content
+
+
+class Reproduce(Protocol):
+    """What a paper's module gives the command line as `reproduce`."""
+
+    def __call__(
+        self,
+        out: Path | str,
+        progress: Progress,
+        note: Note = print,
+        *,
+        scale: Literal["demo", "paper"] = "demo",
+        only: str | None = None,
+        workers: int = 1,
+        plot_only: bool = False,
+    ) -> Json:
+        """Run an experiment, or what is missing of it, and write `results.json` and the figures.
+
+        Args:
+            out: Output folder; cells that it already holds are not computed again.
+            progress: Where a demo may report to.
+            note: Told a line a cell.
+            scale: How much to compute.
+            only: Run only the cells whose name begins with this.
+            workers: Processes.
+            plot_only: Draw the figures from `results.json` and compute nothing.
+
+        Returns:
+            The content of `results.json`.
+
+        Raises:
+            UserError: As `reproduce` of this module.
+        """
+
+
+def at_both_scales(demo: Callable[[], Experiment], paper: Callable[[], Experiment]) -> Reproduce:
+    """`reproduce` of a paper whose demo is the same experiment with less of everything."""
+
+    def run(
+        out: Path | str,
+        progress: Progress,
+        note: Note = print,
+        *,
+        scale: Literal["demo", "paper"] = "demo",
+        only: str | None = None,
+        workers: int = 1,
+        plot_only: bool = False,
+    ) -> Json:
+        chosen = paper() if scale == "paper" else demo()
+        return reproduce(chosen, Path(out), note, only=only, workers=workers, plot_only=plot_only)
+
+    return run
 
 
 def _claim_folder(out: Path, settings: Json) -> None:

@@ -80,6 +80,7 @@ class Fitter(ManagedActor):
         self._p = problem
         self._env = make_env(problem.env, **problem.env_config)
         self._num_actions = int(self._env.action_space.n)
+        self._folders = agent_folders(problem.data, self._env)
         self._fit = fit_function(problem.settings, self._num_actions)
         self._rows: dict[str, AgentRows] = {}
         self._fits: dict[str, tuple[int, Fit]] = {}
@@ -92,10 +93,8 @@ class Fitter(ManagedActor):
             next_values: What iteration k - 1 left, by agent.
         """
         progress = {}
-        for agent, before in next_values.items():
-            rows = self._open(agent)
-            before = before if iteration else rows.initial_values
-            fit = self._fit_of(agent, iteration, before)
+        for agent, fit in self.fits(iteration, next_values).items():
+            rows, before = self._open(agent), self._begin(agent, iteration, next_values)
             after = _greedy_values(fit, rows)
             value = float(_targets(rows, before).mean()) if len(after) else 0.0
             change = float(np.sqrt(np.mean((after - before) ** 2))) if len(after) else 0.0
@@ -104,23 +103,25 @@ class Fitter(ManagedActor):
 
     def fits(self, iteration: int, next_values: dict[str, Floats]) -> dict[str, Fit]:
         """The fits of an iteration, given what the one before it left, by agent."""
-        return {agent: self._fit_of(agent, iteration, before) for agent, before in next_values.items()}
+        return {a: self._fit_of(a, iteration, self._begin(a, iteration, next_values)) for a in next_values}
+
+    def _begin(self, agent: str, iteration: int, next_values: dict[str, Floats]) -> Floats:
+        """What takes the place of the maximum in an iteration's targets, [T]."""
+        return next_values[agent] if iteration else self._open(agent).initial_values
 
     def _fit_of(self, agent: str, iteration: int, before: Floats) -> Fit:
         kept = self._fits.get(agent)
         if kept is None or kept[0] != iteration:
             rows = self._open(agent)
             seed = np.random.SeedSequence([self._p.seed, self._env.agents.index(agent), iteration])
-            targets = _targets(rows, before if iteration else rows.initial_values)
-            kept = iteration, self._fit(rows.obs, rows.actions, targets, int(seed.generate_state(1)[0]))
+            kept = iteration, self._fit(rows.obs, rows.actions, _targets(rows, before), int(seed.generate_state(1)[0]))
             self._fits[agent] = kept
         return kept[1]
 
     def _open(self, agent: str) -> AgentRows:
         if agent not in self._rows:
             s = self._p.settings
-            path = agent_folders(self._p.data, self._env)[agent]
-            columns = load_agent(path, agent, self._env)
+            columns = load_agent(self._folders[agent], agent, self._env)
             acting = columns.get("acting", np.ones(len(columns["t"]), np.bool_))
             rows = {name: column[acting] for name, column in columns.items()}
             weight = s.gamma ** rows["duration"].astype(np.float64) if s.discount == "time" else s.gamma

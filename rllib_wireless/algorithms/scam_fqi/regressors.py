@@ -76,9 +76,9 @@ def fit_function(s: SCAMFQISettings, num_actions: int) -> FitFunction:
         return network.fit
     cls = dict(all_estimators("regressor")).get(s.regressor)
     if cls is None:
-        close = sorted(name for name, _ in all_estimators("regressor") if _kind_of(name) is not None)
-        raise ConfigError(s.owner, "regressor", s.regressor, f"it should be torch or one of {', '.join(close)}")
-    kind = _kind_of(s.regressor)
+        known = ", ".join(sorted(_KINDS))
+        raise ConfigError(s.owner, "regressor", s.regressor, f"it should be torch or one of {known}")
+    kind = _KINDS.get(s.regressor)
     if kind is None:
         raise ConfigError(
             s.owner,
@@ -114,24 +114,6 @@ def _maker(s: SCAMFQISettings, cls: Any) -> Callable[[int], Any]:
         return cls(**params, **({"random_state": seed} if "random_state" in known else {}))
 
     return make
-
-
-def _kind_of(name: str) -> Callable[..., Fit] | None:
-    if name in ("ExtraTreesRegressor", "RandomForestRegressor", "DecisionTreeRegressor", "ExtraTreeRegressor"):
-        return _fit_trees
-    if name == "GradientBoostingRegressor":
-        return _fit_trees
-    linear = (
-        "LinearRegression",
-        "Ridge",
-        "Lasso",
-        "ElasticNet",
-        "BayesianRidge",
-        "HuberRegressor",
-        "SGDRegressor",
-        "LinearSVR",
-    )
-    return _fit_linear if name in linear else None
 
 
 def _by_action(
@@ -262,3 +244,24 @@ class _NetworkFitter:
 
 def _seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+_TREES = (
+    "ExtraTreesRegressor",
+    "RandomForestRegressor",
+    "DecisionTreeRegressor",
+    "ExtraTreeRegressor",
+    "GradientBoostingRegressor",
+)
+_LINEAR = (
+    "LinearRegression",
+    "Ridge",
+    "Lasso",
+    "ElasticNet",
+    "BayesianRidge",
+    "HuberRegressor",
+    "SGDRegressor",
+    "LinearSVR",
+)
+_KINDS: dict[str, Callable[..., Fit]] = {**dict.fromkeys(_TREES, _fit_trees), **dict.fromkeys(_LINEAR, _fit_linear)}
+"""How to fit and keep what scikit-learn has by name."""

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
-import torch
 from typing_extensions import override
 
 from rllib_wireless.algorithms.actors import ActorPool
@@ -16,7 +15,7 @@ from rllib_wireless.algorithms.scam_fqi.settings import SCAMFQISettings
 from rllib_wireless.data.card import read_card
 from rllib_wireless.data.sharing import agent_folders
 from rllib_wireless.envs import BatchedEnv
-from rllib_wireless.policies import NetworkPolicy, PortablePolicy, StackedMLP
+from rllib_wireless.policies import NetworkPolicy, PortablePolicy
 from rllib_wireless.policies.trees import Forests, TreesPolicy
 
 
@@ -183,9 +182,6 @@ def _policy_of(fits: list[Fit], env: BatchedEnv, s: SCAMFQISettings) -> Portable
     if forests:
         return TreesPolicy(Forests.join(forests), env.observation_space.shape[0], env.agents, s.mode, s.epsilon)
     networks = [f.network for f in fits if isinstance(f, NetworkFit)]
-    layers = range(len(networks[0].weights))
-    stack = StackedMLP.from_layers(
-        [torch.cat([n.weights[k] for n in networks]) for k in layers],
-        [torch.cat([n.biases[k] for n in networks]) for k in layers],
+    return NetworkPolicy.stack(
+        [NetworkPolicy(n, [agent], s.mode, s.epsilon) for n, agent in zip(networks, env.agents, strict=True)]
     )
-    return NetworkPolicy(stack, env.agents, s.mode, s.epsilon)

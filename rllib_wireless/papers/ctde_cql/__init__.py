@@ -7,54 +7,25 @@ drops, and all policies and rules meet the same test drops. The paper's text was
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from rllib_wireless.papers import resumable, studies_figure
+from rllib_wireless.papers import studies_figure
 from rllib_wireless.papers.ctde_cql import figures
 from rllib_wireless.papers.ctde_cql.claims import all_claims
 from rllib_wireless.papers.ctde_cql.setup import DEMO, PAPER, Scale
 from rllib_wireless.papers.ctde_cql.studies import HEADLINE, all_cells, measured_policies, study_tables
-from rllib_wireless.papers.experiment import Claim, Json, Progress
-from rllib_wireless.papers.pool import Note
-from rllib_wireless.papers.resumable import Experiment
+from rllib_wireless.papers.experiment import Claim, Json
+from rllib_wireless.papers.resumable import Experiment, at_both_scales
 
 _SHOWN = ("score", "score_per_episode", "sum_rate", "tail_rate", "silent_share")
-
-
-def reproduce(
-    out: Path | str,
-    progress: Progress,
-    note: Note = print,
-    *,
-    scale: Literal["demo", "paper"] = "demo",
-    only: str | None = None,
-    workers: int = 1,
-    plot_only: bool = False,
-) -> Json:
-    """Run the experiment, or what is missing of it, and write `results.json` and the figures.
-
-    Args:
-        out: Output folder; cells that it already holds are not computed again.
-        progress: Not told anything.
-        note: Told a line a cell.
-        scale: How much to compute.
-        only: Run only the cells whose name begins with this.
-        workers: Processes.
-        plot_only: Draw the figures from `results.json` and compute nothing.
-
-    Returns:
-        The content of `results.json`.
-
-    Raises:
-        UserError: As `resumable.reproduce`.
-    """
-    chosen = experiment(PAPER if scale == "paper" else DEMO)
-    return resumable.reproduce(chosen, Path(out), note, only=only, workers=workers, plot_only=plot_only)
 
 
 def experiment(s: Scale) -> Experiment:
     """The experiment at some scale."""
     return Experiment("ctde_cql", s.name, s.describe(), all_cells(s), partial(_summarise, s), draw)
+
+
+reproduce = at_both_scales(partial(experiment, DEMO), partial(experiment, PAPER))
 
 
 def draw(content: Json, out: Path) -> None:
