@@ -1,0 +1,20 @@
+"""Options that several commands have, and what several of them say."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+Env = Annotated[str, typer.Option("--env", help="Name of the environment.")]
+Config = Annotated[list[str], typer.Option("--config", "-c", metavar="K=V", help="A field of the environment.")]
+Settings = Annotated[list[str], typer.Option("--set", "-s", metavar="K=V", help="A parameter of algorithm or rule.")]
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**32 - 1)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Wandb = Literal["off", "offline", "online"]
+
+
+def summary(card: Any) -> str:
+    """A data set in one line, from its card."""
+    rows = sum(agent.transitions for agent in card.agents.values())
+    return f"{card.steps:,} joint steps, {rows:,} rows of {len(card.agents)} agents"
