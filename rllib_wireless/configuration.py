@@ -69,9 +69,9 @@ class Configuration:
 
     @classmethod
     def documentation(cls) -> list[FieldDoc]:
-        """Every field with its default, type, unit, meaning and source."""
+        """Every field with its default, type, unit, meaning and source; inherited ones last."""
         docs = []
-        for f in fields(cls):  # type: ignore[arg-type]
+        for f in sorted(fields(cls), key=lambda f: f.name not in cls.__annotations__):  # type: ignore[arg-type]
             info = f.default
             assert isinstance(info, FieldInfo), f"{cls.__name__}.{f.name} is not declared with field()"
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}

@@ -51,13 +51,13 @@ def test_one_data_set_gives_the_observations_of_every_graph(tmp_path: Path) -> N
         folder = tmp_path / f"{radius}-{form}"
         collect(NAME, shared, [Behaviour("uniform")], 400, folder, num_envs=2)
         view = SharingView(env.local_fields, SharingGraph.ball(9, env.plant.links, radius), form)
-        assert view.obs_fields == build(**shared).obs_fields
-        live = load_dataset(folder)
+        assert (*env.local_fields, *view.fields) == build(**shared).obs_fields
+        live, own = load_dataset(folder), sum(f.size for f in env.local_fields)
         assert live.num_transitions > 400
         for i, rows in enumerate(live.rows.values()):
             for obs, t in (("obs", "t"), ("new_obs", "new_t")):
-                built = view.observe_state(base.state_at(rows["eps_id"], rows[t]))[:, i]
-                np.testing.assert_array_equal(built, rows[obs])
+                built = view.observe(base.state_at(rows["eps_id"], rows[t]), i)
+                np.testing.assert_array_equal(built, rows[obs][:, own:])
 
 
 def test_each_client_gets_its_own_decisions_by_product(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rllib_wireless.papers.intervals import by_seed
 from rllib_wireless.papers.pool import run_side_by_side
 from rllib_wireless.papers.scam_fqi import experiment, learning
 from rllib_wireless.papers.scam_fqi.claims import Contrast, contrasts
-from rllib_wireless.papers.scam_fqi.setup import DEMO, ENV, PAPER, RULES, Scale
+from rllib_wireless.papers.scam_fqi.setup import DEMO, PAPER, RULES, WORLDS, Scale
 from rllib_wireless.papers.scam_fqi.studies import all_cells, studies
 
 TINY = Scale(
@@ -71,7 +71,7 @@ def test_a_selected_graph_is_used_and_equal_seeds_give_equal_results(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the selected graph is the ball of radius 1, all is as with that radius."""
-    env = make_env(ENV)
+    env = make_env("production_scheduling")
     asked = []
 
     def select(path: Path, *, rows: int, seed: int) -> Selection:
@@ -100,7 +100,7 @@ def test_each_policy_is_measured_once_and_claims_are_about_measured_ones(scale: 
     assert len(names) == len(set(names))
     rows = {row.name for study in studies(scale).values() for row in study}
     measured = {name.rsplit("_", 1)[0] for name in names if not name.startswith("rules")}
-    assert measured == {row for row in rows if row.split("-")[0] not in RULES}
+    assert measured == {row for row in rows if row.split("-")[1] not in WORLDS}
     assert all(contrast.weights.keys() <= rows for contrast in contrasts(scale))
     assert scale.measured[-1] == scale.iterations and set(scale.early) <= set(scale.measured)
 

@@ -16,7 +16,8 @@ from rllib_wireless.algorithms.scam_fqi.scam_fqi import SCAMFQI, SCAMFQIConfig
 from rllib_wireless.algorithms.scam_fqi.settings import SCAMFQISettings
 from rllib_wireless.data import Behaviour, collect
 from rllib_wireless.data.returns import later_returns
-from rllib_wireless.data.sharing import load_agent
+from rllib_wireless.data.sharing import agent_rows
+from rllib_wireless.data.store import load_dataset
 from rllib_wireless.envs import make_env
 from rllib_wireless.errors import DataError, UserError
 from rllib_wireless.policies import load_policy, save_policy
@@ -172,7 +173,7 @@ def test_one_joint_data_set_serves_every_graph(log: Path, tmp_path: Path) -> Non
     collect(ENV, wider, [Behaviour("uniform")], 4_000, tmp_path / "wider", num_envs=8, seed=3, split="agents")
     env = make_env(ENV, **wider)
     for agent in env.agents:
-        own, built = (load_agent(path, agent, env) for path in (tmp_path / "wider" / agent, log))
+        own, built = (agent_rows(load_dataset(path), agent, env) for path in (tmp_path / "wider" / agent, log))
         assert len(own["t"]) > 100
         for name in own:
             np.testing.assert_array_equal(own[name], built[name], err_msg=name)
@@ -185,7 +186,7 @@ def test_another_graph_without_states_is_refused(tmp_path: Path) -> None:
         algorithm.train()
     algorithm.stop()
     with pytest.raises(DataError, match="data of production_scheduling, not of"):
-        load_agent(tmp_path / "data" / "unit_0", "unit_0", _renamed())
+        agent_rows(load_dataset(tmp_path / "data" / "unit_0"), "unit_0", _renamed())
 
 
 def _renamed() -> Any:

@@ -12,7 +12,8 @@ from sklearn.ensemble import ExtraTreesRegressor
 from rllib_wireless.algorithms.scam_fqi.scam_fqi import SCAMFQI, SCAMFQIConfig
 from rllib_wireless.benchmarks import best, median_ratio, row
 from rllib_wireless.data import Behaviour, collect
-from rllib_wireless.data.sharing import load_agent
+from rllib_wireless.data.sharing import agent_rows
+from rllib_wireless.data.store import load_dataset
 from rllib_wireless.envs import StepRandom, make_env
 from rllib_wireless.envs.base import BatchedEnv, EnvStep
 from rllib_wireless.policies.trees import TreesPolicy
@@ -74,8 +75,9 @@ class _Peer:
 
     def __init__(self, data: Path, env: BatchedEnv) -> None:
         self._models: list[dict[int, ExtraTreesRegressor]] = []
+        dataset = load_dataset(data)
         for agent in env.agents:
-            rows = load_agent(data, agent, env)
+            rows = agent_rows(dataset, agent, env)
             self._models.append(
                 {
                     a: ExtraTreesRegressor(n_estimators=TREES, min_samples_leaf=LEAF, random_state=0).fit(

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
+from rllib_wireless import storage
 from rllib_wireless.data.card import Card, check_environment, environment_card, read_card
 from rllib_wireless.data.format import CARD, Columns
-from rllib_wireless.data.store import client_folders, load_dataset
+from rllib_wireless.data.store import Dataset, client_folders
 from rllib_wireless.envs.base import BatchedEnv
-from rllib_wireless.envs.sharing import SharingView
+from rllib_wireless.envs.sharing import SharingEnv
 from rllib_wireless.errors import DataError
 
 SHARING_FIELDS = ("sharing_radius", "sharing_graph", "observation")
@@ -21,38 +24,40 @@ def agent_folders(path: Path | str, env: BatchedEnv) -> Mapping[str, Path]:
         DataError: Where the folder holds neither.
     """
     folder = Path(path)
-    if folder.is_dir() and (folder / CARD).exists() and read_card(folder).kind == "joint":
+    if storage.holds(folder, CARD) and read_card(folder).kind == "joint":
         return dict.fromkeys(env.agents, folder)
     return client_folders(folder)
 
 
-def load_agent(path: Path, agent: str, env: BatchedEnv) -> Columns:
+def agent_rows(dataset: Dataset, agent: str, env: BatchedEnv) -> Columns:
     """One agent's rows with the observations that the environment shows it.
 
-    A joint data set with recorded states serves every sharing graph and form: observations are then built from those. A folder
+    A joint data set with recorded states serves every sharing graph and form: what neighbours show is then built from those. A folder
     of one agent's own holds what that agent saw, and nothing else can be built from it.
 
     Args:
-        path: Folder of the agent's own data set or of the joint one.
+        dataset: The agent's own or the joint one.
         agent: The agent.
         env: The environment.
 
     Raises:
         DataError: Where the data are another environment's, or were recorded along another graph without states.
     """
-    dataset = load_dataset(path)
     rows = dataset.rows.get(agent)
     if rows is None:
-        raise DataError(f"it holds no rows of {agent}", path)
-    view: SharingView | None = getattr(env, "view", None)
-    if view is None or dataset.joint_state is None or not _differs_in_sharing_alone(dataset.card, env):
-        check_environment(dataset.card, environment_card(env), path)
+        raise DataError(f"it holds no rows of {agent}", dataset.path)
+    if (
+        not isinstance(env, SharingEnv)
+        or dataset.joint_state is None
+        or not _differs_in_sharing_alone(dataset.card, env)
+    ):
+        check_environment(dataset.card, environment_card(env), dataset.path)
         return rows
-    i = env.agents.index(agent)
-    built = {
-        name: view.observe_state(dataset.state_at(rows["eps_id"], rows[t]))[:, i]
-        for name, t in (("obs", "t"), ("new_obs", "new_t"))
-    }
+    i, own = env.agents.index(agent), env.observation_space.shape[0] - env.view.source.shape[1]
+    built = {}
+    for name, t in (("obs", "t"), ("new_obs", "new_t")):
+        shown = env.view.observe(dataset.state_at(rows["eps_id"], rows[t]), i)
+        built[name] = np.concatenate([rows[name][:, :own], shown], axis=1)
     return {**rows, **built}
 
 

@@ -20,8 +20,8 @@ from rllib_wireless.data.format import Columns
 from rllib_wireless.data.returns import later_returns
 from rllib_wireless.data.store import Dataset, load_dataset
 from rllib_wireless.envs import make_env
-from rllib_wireless.envs.base import BatchedEnv, BoolArray, FloatArray, IntArray, ObsField
-from rllib_wireless.envs.sharing import Form, SharingGraph, SharingView, hop_distances, shared_columns
+from rllib_wireless.envs.base import BoolArray, FloatArray, IntArray
+from rllib_wireless.envs.sharing import Form, SharingEnv, SharingGraph, hop_distances, shared_columns
 from rllib_wireless.errors import DataError, UserError
 
 Floats = npt.NDArray[np.float64]
@@ -30,6 +30,7 @@ Target = Literal["reward", "return"]
 _FOLDS = 5
 _BINS = 4
 _FEW_ROWS = 20
+_MANY_VALUES = 12
 _CONFIDENT = 1.96
 _LOOKED_AT_AGAIN = 6
 """Candidates whose gap is measured again after each choice, those of the largest gaps at first."""
@@ -145,7 +146,7 @@ def select_sharing_graph(
 
     Raises:
         DataError: Where the data hold no states.
-        UserError: At numbers out of range, or an environment without sharing.
+        UserError: At numbers out of range, or an environment whose agents cannot share.
     """
     for name, value, least in (
         ("rows", rows, 100),
@@ -156,11 +157,11 @@ def select_sharing_graph(
             raise UserError(f"{name} = {value}, but it should be at least {least}")
     dataset = load_dataset(path)
     env = make_env(dataset.card.environment.name, **dataset.card.environment.config)
-    if not isinstance(getattr(env, "view", None), SharingView):
+    if not isinstance(env, SharingEnv):
         raise UserError(f"in {env.name} agents do not share: there is no graph to choose")
     if dataset.joint_state is None:
         raise DataError("choosing a sharing graph takes recorded states: collect without --split", dataset.path)
-    hops = hop_distances(len(env.agents), env.links)  # type: ignore[attr-defined]
+    hops = hop_distances(len(env.agents), env.links)
     neighbours: list[tuple[int, ...]] = []
     scores: dict[str, list[Score]] = {}
     warnings: list[str] = []
@@ -198,7 +199,7 @@ def select_sharing_graph(
 
 def _candidates(
     dataset: Dataset,
-    env: BatchedEnv,
+    env: SharingEnv,
     i: int,
     others: Sequence[int],
     options: tuple[Form, Target, float, int],
@@ -208,7 +209,7 @@ def _candidates(
     rows = dataset.rows[env.agents[i]]
     kept = _whole_episodes(rows["eps_id"], most, random)
     y = rows["rewards"].astype(np.float64) if target == "reward" else _returns(rows, gamma)
-    fields: tuple[ObsField, ...] = env.local_fields  # type: ignore[attr-defined]
+    fields = env.local_fields
     width = sum(f.size for f in fields)
     state = dataset.state_at(rows["eps_id"][kept], rows["t"][kept])
     block = {j: state[:, j * width : (j + 1) * width] for j in (i, *others)}
@@ -219,8 +220,8 @@ def _candidates(
     return _Candidates(
         own=own,
         blocks={j: block[j][:, shown] for j in others},
-        codes={j: _number(block[j][:, compressed]) for j in others},
-        condition=_number(own),
+        codes={j: _number(_classes(block[j][:, compressed])) for j in others},
+        condition=_number(_classes(own)),
         target=(y[kept] - y[kept].mean()) / spread if len(kept) else y[kept],
         episode=rows["eps_id"][kept],
     )
@@ -326,6 +327,15 @@ def _number(rows: npt.NDArray[Any]) -> IntArray:
     """Equal rows get equal numbers, from 0, [T, C] -> [T]."""
     number: IntArray = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
     return number
+
+
+def _classes(columns: FloatArray) -> FloatArray:
+    """The same columns [T, C], with quartiles in place of many values."""
+    found = columns.copy()
+    for k, column in enumerate(columns.T):
+        if len(np.unique(column)) > _MANY_VALUES:
+            found[:, k] = np.searchsorted(np.quantile(column, np.arange(1, _BINS) / _BINS), column)
+    return found
 
 
 def _whole_episodes(episode: IntArray, most: int, random: np.random.Generator) -> IntArray:

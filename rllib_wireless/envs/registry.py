@@ -1,7 +1,7 @@
 """Environments by name: simulator, rules and metrics."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rllib_wireless.configuration import Configuration
@@ -53,13 +53,21 @@ class Rule:
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """All that is known of an environment by name."""
+    """All that is known of an environment by name.
+
+    Attributes:
+        objectives: Metrics that say most, by name; what sweeps optimise if not told.
+        validation: Fields of the configuration under which policies are compared while they are chosen, so that none is chosen on
+            what it is tested on.
+    """
 
     env: type[BatchedEnv]
     config: type[Configuration]
     rules: Mapping[str, Rule]
     metrics: tuple[Metric, ...]
     description: str
+    objectives: tuple[str, ...] = ()
+    validation: Mapping[str, Any] = field(default_factory=dict)
 
 
 _SPECS: dict[str, EnvSpec] = {}

@@ -1,7 +1,7 @@
-"""Who sees whom: sharing graphs, and observations that are built from the agents' own states along them.
+"""Who sees whom: sharing graphs, and what agents are shown of others' states along them.
 
-An agent observes its own block of local state, and of its neighbours what the form of sharing lets through. The same view
-builds it from a running simulator and from recorded joint states, so that one data set serves every graph and form.
+An agent has its own observation, and behind it of its neighbours' local states what the form of sharing lets through. The same
+view builds that in a running simulator and from recorded joint states, so that one data set serves every graph and form.
 """
 
 import dataclasses
@@ -13,12 +13,15 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pydantic.dataclasses
 
-from rllib_wireless.envs.base import FloatArray, IntArray, ObsField
+from rllib_wireless.configuration import CONFIG, Configuration, field
+from rllib_wireless.envs.base import BatchedEnv, FloatArray, IntArray, ObsField, observation_space
 from rllib_wireless.errors import UserError
 
 Form = Literal["full", "compressed"]
-Links = Sequence[tuple[int, int]]
+Links = Sequence[tuple[int, int]] | None
+"""Pairs of agents that are joined; None where each is joined with each."""
 
 FAR = -1
 """Distance of agents that no path joins."""
@@ -26,10 +29,12 @@ FAR = -1
 
 def hop_distances(num_agents: int, links: Links) -> IntArray:
     """Number of links between any two agents, [N, N]; `FAR` where no path joins them. Links go both ways."""
+    if links is None:
+        return 1 - np.eye(num_agents, dtype=np.int64)
     return np.stack([hops_from(agent, num_agents, links) for agent in range(num_agents)])
 
 
-def hops_from(agent: int, num_agents: int, links: Links) -> IntArray:
+def hops_from(agent: int, num_agents: int, links: Sequence[tuple[int, int]]) -> IntArray:
     """Number of links between an agent and every other, [N], by breadth-first search."""
     linked: list[list[int]] = [[] for _ in range(num_agents)]
     for i, j in links:
@@ -57,6 +62,8 @@ class SharingGraph:
     @classmethod
     def ball(cls, num_agents: int, links: Links, radius: int | None) -> "SharingGraph":
         """Agents within `radius` links, ordered by distance and then index; None for all that a path joins."""
+        if radius == 0:
+            return cls(tuple((i,) for i in range(num_agents)))
         distances = hop_distances(num_agents, links)
         within = (distances != FAR) & (distances <= (num_agents if radius is None else radius))
         order = np.argsort(distances, axis=1, kind="stable")
@@ -94,10 +101,10 @@ class SharingGraph:
 
 
 class SharingView:
-    """Observations [N, D] made of local states [N, L].
+    """What neighbours show of their local states [N, L]; an agent's own observation comes before it.
 
-    An agent's own block comes first, then a slot for each neighbour: a bit that says that there is one, and those of its
-    columns that are shared. Agents with fewer neighbours than others have zeros behind.
+    There is a slot for each neighbour: a bit that says that there is one, and those of its columns that are shared. Agents with
+    fewer neighbours than others have zeros behind.
 
     Args:
         fields: The fields of a block of local state.
@@ -105,7 +112,7 @@ class SharingView:
         form: Whether neighbours show all fields that are shared, or those of `shared="compressed"` only.
 
     Attributes:
-        obs_fields: The fields of the observation.
+        fields: The fields of the slots.
         source: Where each column comes from, [N, D]: a column of the flattened local states [N * L], or behind those 0 and 1.
     """
 
@@ -114,33 +121,69 @@ class SharingView:
         columns = shared_columns(fields, form)
         slots = max(len(seen) for seen in graph.neighbours) - 1
         zero, one = n * width, n * width + 1
-        self.source: IntArray = np.full((n, width + slots * (1 + len(columns))), zero, np.int64)
+        self.source: IntArray = np.full((n, slots * (1 + len(columns))), zero, np.int64)
         for i, seen in enumerate(graph.neighbours):
-            blocks = [np.append(one, j * width + columns) for j in seen[1:]]
-            row = np.concatenate([i * width + np.arange(width), *blocks])
-            self.source[i, : len(row)] = row
-        self.obs_fields = (*fields, *_neighbour_fields(fields, form, slots))
+            for k, j in enumerate(seen[1:]):
+                start = k * (1 + len(columns))
+                self.source[i, start : start + 1 + len(columns)] = np.append(one, j * width + columns)
+        self.fields = tuple(_neighbour_fields(fields, form, slots))
         self._block = n * width
 
-    def observe(self, local_state: FloatArray) -> FloatArray:
-        """Observations [..., N, D] of local states [..., N, L]."""
-        return self.observe_state(local_state.reshape(*local_state.shape[:-2], -1))
+    def observe(self, state: npt.NDArray[np.float32], agents: int | slice = slice(None)) -> FloatArray:
+        """The slots [..., N, D] of joint states [..., S], which begin with the agents' blocks of local state.
 
-    def observe_state(self, state: npt.NDArray[np.float32]) -> FloatArray:
-        """Observations [..., N, D] of joint states [..., S], which begin with the agents' blocks of local state."""
+        Args:
+            state: Joint states.
+            agents: Whose slots; one agent's are [..., D].
+        """
         ends = np.broadcast_to(np.array([0.0, 1.0], np.float32), (*state.shape[:-1], 2))
-        observed: FloatArray = np.concatenate([state[..., : self._block], ends], axis=-1)[..., self.source]
+        observed: FloatArray = np.concatenate([state[..., : self._block], ends], axis=-1)[..., self.source[agents]]
         return observed
 
-    def places(self) -> tuple[IntArray, IntArray]:
-        """Where each column of the flattened local states is shown, for simulators that write what changes only.
 
-        Returns:
-            starts [N * L + 1] and places: column c is shown in places[starts[c] : starts[c + 1]] of the flattened observations.
-        """
-        flat = self.source.ravel()
-        places: IntArray = np.argsort(flat, kind="stable")
-        return np.searchsorted(flat[places], np.arange(self._block + 1)), places
+@pydantic.dataclasses.dataclass(frozen=True, config=CONFIG)
+class SharingConfig(Configuration):
+    """Who is shown what of others, for environments whose agents can share."""
+
+    sharing_radius: int | None = field(
+        0, "Agents so many links away show what they share; none: all of them.", unit="links", ge=0
+    )
+    observation: Literal["full", "compressed"] = field(
+        "compressed", "What agents show of themselves: all fields that are shared, or the most telling one."
+    )
+    sharing_graph: str | None = field(None, "JSON file that says who sees whom, in place of sharing_radius.")
+
+
+class SharingEnv(BatchedEnv):
+    """A simulator whose agents can be shown what others share.
+
+    Attributes:
+        links: Pairs of agents that are joined, along which `sharing_radius` reaches.
+        local_fields: Fields of a block of `local_state()`.
+        view: What neighbours show.
+    """
+
+    config: SharingConfig
+    links: Links = None
+    local_fields: tuple[ObsField, ...]
+    view: SharingView
+
+    def _set_fields(self, own: tuple[ObsField, ...], local: tuple[ObsField, ...]) -> None:
+        """Say what an agent observes by itself, and what its local state consists of."""
+        config, n = self.config, len(self.agents)
+        if config.sharing_graph is not None:
+            graph = SharingGraph.load(config.sharing_graph, self.agents)
+        else:
+            graph = SharingGraph.ball(n, self.links, config.sharing_radius)
+        self.local_fields, self.view = local, SharingView(local, graph, config.observation)
+        self.obs_fields = (*own, *self.view.fields)
+        self.observation_space = observation_space(self.obs_fields)
+
+    def _with_neighbours(self, own: FloatArray) -> FloatArray:
+        """Observations [B, N, D]: the agents' own ones, and behind them what neighbours show now."""
+        if not self.view.fields:
+            return own
+        return np.concatenate([own, self.view.observe(self.local_state().reshape(len(own), -1))], axis=-1)
 
 
 def shared_columns(fields: tuple[ObsField, ...], form: Form) -> IntArray:

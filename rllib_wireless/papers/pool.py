@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rllib_wireless.errors import UserError
 from rllib_wireless.papers.experiment import Cell, Json, choose, finished, read_json, result_path, run_cell
+from rllib_wireless.papers.tasks import ray_cluster, run_as_tasks
 
 Note = Callable[[str], None]
 """Told one line now and then."""
@@ -32,7 +33,7 @@ def run_side_by_side(
     Args:
         cells: All cells, those first that are wanted first.
         out: Output folder.
-        workers: Processes.
+        workers: Processes; where `RAY_ADDRESS` names a Ray cluster, cells are its tasks instead, as many as it has CPUs.
         note: Told which cell is done and about how long the rest will take.
         only: Run none but the cells whose name begins with this.
 
@@ -46,8 +47,15 @@ def run_side_by_side(
         raise UserError(f"workers = {workers}, but it should be at least 1")
     chosen = choose(cells, only)
     missing = [cell for cell in chosen if not result_path(cell, out).exists()]
-    if missing:
-        _Pool(missing, out, min(workers, len(missing)), _Estimate(chosen, missing, out, workers, note)).run()
+    if missing and "RAY_ADDRESS" in os.environ:
+        with ray_cluster() as cpus:
+            estimate = _Estimate(chosen, missing, out, cpus, note)
+            run_as_tasks(missing, out, _compute, estimate.add)
+            estimate.raise_failures()
+    elif missing:
+        estimate = _Estimate(chosen, missing, out, workers, note)
+        _Pool(missing, out, min(workers, len(missing)), estimate).run()
+        estimate.raise_failures()
     return finished(cells, out)
 
 
@@ -59,10 +67,16 @@ class _Estimate:
         self._left = sum(cell.cost for cell in missing)
         self._cost = self._seconds = 0.0
         self._out = out
+        self._failed: dict[str, str] = {}
         if self._done:
             note(f"{self._done} of {self._total} cells were done before")
 
-    def add(self, cell: Cell) -> None:
+    def add(self, cell: Cell, error: str | None = None) -> None:
+        """A cell has ended."""
+        if error is not None:
+            self._failed[cell.name] = error.strip().splitlines()[-1]
+            self._note(f"{cell.name} failed:\n{error}")
+            return
         seconds = read_json(result_path(cell, self._out))["seconds"]
         self._done += 1
         self._left -= cell.cost
@@ -73,6 +87,11 @@ class _Estimate:
 
     def say(self, line: str) -> None:
         self._note(line)
+
+    def raise_failures(self) -> None:
+        if self._failed:
+            name, why = next(iter(self._failed.items()))
+            raise UserError(f"{len(self._failed)} cells failed: {', '.join(self._failed)}. {name}: {why}")
 
 
 class _Worker:
@@ -101,7 +120,6 @@ class _Pool:
         self._waiting = deque(cells)
         self._out, self._size, self._estimate = out, workers, estimate
         self._attempts = dict.fromkeys((cell.name for cell in cells), 0)
-        self._failed: dict[str, str] = {}
         self._workers: list[_Worker] = []
 
     def run(self) -> None:
@@ -114,9 +132,6 @@ class _Pool:
         finally:
             for worker in self._workers:
                 worker.end()
-        if self._failed:
-            name, why = next(iter(self._failed.items()))
-            raise UserError(f"{len(self._failed)} cells failed: {', '.join(self._failed)}. {name}: {why}")
 
     def _hand_out(self) -> None:
         while self._waiting:
@@ -139,11 +154,7 @@ class _Pool:
             self._replace(worker, cell)
             return
         worker.cell = None
-        if error is None:
-            self._estimate.add(cell)
-        else:
-            self._failed[cell.name] = error.strip().splitlines()[-1]
-            self._estimate.say(f"{cell.name} failed:\n{error}")
+        self._estimate.add(cell, error)
 
     def _replace(self, worker: _Worker, cell: Cell) -> None:
         self._workers.remove(worker)
@@ -152,11 +163,11 @@ class _Pool:
             self._estimate.say(f"the worker of {cell.name} died; the cell is begun once more")
             self._waiting.appendleft(cell)
         else:
-            self._failed[cell.name] = "its worker died twice"
+            self._estimate.add(cell, "its worker died twice")
 
 
 def _work(connection: Connection, out: Path) -> None:
-    """Compute what is asked for; the answer is None, or what went wrong."""
+    """Compute what is asked for; the answer is what `_compute` returns."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     threading.Thread(target=_end_with_driver, daemon=True).start()
     # Read by NumPy and torch when they are imported, which unpickling the first cell does.
@@ -166,14 +177,18 @@ def _work(connection: Connection, out: Path) -> None:
             cell: Cell = connection.recv()
         except EOFError:
             return
-        try:
-            run_cell(cell, out, lambda name, share: None)
-        except UserError as error:
-            connection.send(str(error))
-        except Exception:
-            connection.send(traceback.format_exc())
-        else:
-            connection.send(None)
+        connection.send(_compute(cell, out))
+
+
+def _compute(cell: Cell, out: Path) -> str | None:
+    """Compute a cell; returns what went wrong, if anything did."""
+    try:
+        run_cell(cell, out, lambda name, share: None)
+    except UserError as error:
+        return str(error)
+    except Exception:
+        return traceback.format_exc()
+    return None
 
 
 def _end_with_driver() -> None:

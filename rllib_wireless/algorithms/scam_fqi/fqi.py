@@ -11,7 +11,8 @@ from rllib_wireless.algorithms.actors import ManagedActor
 from rllib_wireless.algorithms.scam_fqi.regressors import Fit, fit_function
 from rllib_wireless.algorithms.scam_fqi.settings import SCAMFQISettings
 from rllib_wireless.data.returns import later_returns
-from rllib_wireless.data.sharing import agent_folders, load_agent
+from rllib_wireless.data.sharing import agent_folders, agent_rows
+from rllib_wireless.data.store import Dataset, load_dataset
 from rllib_wireless.envs import make_env
 from rllib_wireless.envs.base import BoolArray, FloatArray, IntArray
 
@@ -82,6 +83,7 @@ class Fitter(ManagedActor):
         self._num_actions = int(self._env.action_space.n)
         self._folders = agent_folders(problem.data, self._env)
         self._fit = fit_function(problem.settings, self._num_actions)
+        self._dataset: Dataset | None = None  # opened last: the joint one serves all agents
         self._rows: dict[str, AgentRows] = {}
         self._fits: dict[str, tuple[int, Fit]] = {}
 
@@ -121,7 +123,9 @@ class Fitter(ManagedActor):
     def _open(self, agent: str) -> AgentRows:
         if agent not in self._rows:
             s = self._p.settings
-            columns = load_agent(self._folders[agent], agent, self._env)
+            if self._dataset is None or self._dataset.path != self._folders[agent]:
+                self._dataset = load_dataset(self._folders[agent])
+            columns = agent_rows(self._dataset, agent, self._env)
             acting = columns.get("acting", np.ones(len(columns["t"]), np.bool_))
             rows = {name: column[acting] for name, column in columns.items()}
             weight = s.gamma ** rows["duration"].astype(np.float64) if s.discount == "time" else s.gamma

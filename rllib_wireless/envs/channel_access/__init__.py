@@ -29,5 +29,6 @@ register(
         },
         metrics=METRICS,
         description="802.11 stations share one channel (FedMORL)",
+        objectives=("throughput_ratio", "short_term_fairness"),
     )
 )

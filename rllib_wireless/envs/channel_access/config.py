@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from rllib_wireless.configuration import CONFIG, Configuration, field
+from rllib_wireless.configuration import CONFIG, field
+from rllib_wireless.envs.sharing import SharingConfig
 
 SLOT_US = 9.0
 """Length of a slot in microseconds (paper, section 4.1)."""
@@ -14,7 +15,7 @@ Rate = Annotated[float, Field(ge=0.0, le=10.0)]
 
 
 @dataclass(frozen=True, config=CONFIG)
-class ChannelAccessConfig(Configuration):
+class ChannelAccessConfig(SharingConfig):
     """802.11 stations that share one channel (FedMORL, section 4 and appendix A)."""
 
     owner: ClassVar[str] = "channel_access"

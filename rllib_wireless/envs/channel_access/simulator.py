@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rllib_wireless.envs.base import (
-    BatchedEnv,
     BoolArray,
     EnvStep,
     FinalStep,
@@ -20,17 +19,17 @@ from rllib_wireless.envs.base import (
     IntArray,
     ObsField,
     Statistics,
-    observation_space,
 )
 from rllib_wireless.envs.channel_access import channel
 from rllib_wireless.envs.channel_access.channel import Params
 from rllib_wireless.envs.channel_access.config import ChannelAccessConfig
+from rllib_wireless.envs.sharing import SharingEnv
 from rllib_wireless.errors import UserError
 
 _MAX_STAGE = 16  # what local_state() divides the backoff stage by
 
 
-class ChannelAccess(BatchedEnv):
+class ChannelAccess(SharingEnv):
     """B copies of N stations on one channel; action 0 defers, 1 transmits.
 
     Time is in slots of 9 us. The cost is (delay share) * (queue share), summed over the slots of the step. The reward is
@@ -49,12 +48,12 @@ class ChannelAccess(BatchedEnv):
         super().__init__(config, num_envs, strict)
         b, n = num_envs, config.num_stations
         self.agents = tuple(f"station_{i}" for i in range(n))
-        self.obs_fields = _obs_fields(config)
-        self.observation_space = observation_space(self.obs_fields)
+        own = _obs_fields(config)
+        self._set_fields(own, _LOCAL_FIELDS)
         self.action_space = gymnasium.spaces.Discrete(2)
         self._params = _params(config, seed=0)
         self._channel = channel.allocate(b, n, config.queue_capacity, config.history)
-        self._obs = np.zeros((b, n, self.observation_space.shape[0]), np.float32)
+        self._obs = np.zeros((b, n, sum(f.size for f in own)), np.float32)
         self._mask = np.zeros((b, n, 2), np.bool_)
         self._acting = np.zeros((b, n), np.bool_)
         self._reward = np.zeros((b, n), np.float32)
@@ -148,7 +147,7 @@ class ChannelAccess(BatchedEnv):
     def _step(self, truncated: BoolArray, final: FinalStep | None) -> EnvStep:
         channel.observe(self._params, self._channel, self._obs, self._mask, self._acting)
         return EnvStep(
-            obs=self._obs,
+            obs=self._with_neighbours(self._obs),
             action_mask=self._mask,
             acting=self._acting,
             reward=self._reward,
@@ -163,13 +162,21 @@ class ChannelAccess(BatchedEnv):
         channel.observe(self._params, self._channel, self._obs, self._mask, self._acting)
         return FinalStep(
             copies=copies,
-            obs=self._obs[copies],
+            obs=self._with_neighbours(self._obs)[copies],
             action_mask=self._mask[copies],
             acting=self._acting[copies],
             local_state=self.local_state()[copies],
             state=self.state()[copies],
             statistics={name: value[copies] for name, value in self._counts().items()},
         )
+
+
+_LOCAL_FIELDS = (
+    ObsField("d2lt", "continuous", shared="compressed", description="delay to last transmission / network's sum"),
+    ObsField("queue", "continuous", shared="full", description="queue length / capacity"),
+    ObsField("stage", "continuous", description=f"failed attempts of the packet / {_MAX_STAGE}, at most 1"),
+    ObsField("transmitted", "continuous", description="whether it transmitted last"),
+)
 
 
 def _obs_fields(config: ChannelAccessConfig) -> tuple[ObsField, ...]:
@@ -179,8 +186,8 @@ def _obs_fields(config: ChannelAccessConfig) -> tuple[ObsField, ...]:
     fields = [
         ObsField("channel_state", "categorical", 4, common=True, description=f"IDLE, BUSY, SUCCESS or COLLISION{last}"),
         ObsField("previous_action", "categorical", 2, description=f"deferred or transmitted{last}"),
-        ObsField("d2lt", "continuous", shared="compressed", description=f"delay to last transmission / {share}"),
-        ObsField("queue", "continuous", shared="full", description="queue length / capacity"),
+        ObsField("d2lt", "continuous", description=f"delay to last transmission / {share}"),
+        ObsField("queue", "continuous", description="queue length / capacity"),
     ]
     if config.rank:
         description = "share of other stations that succeeded since the own last success"

@@ -35,5 +35,6 @@ register(
         },
         metrics=METRICS,
         description="units of a plant route products (SCAM-FQI)",
+        objectives=("makespan",),
     )
 )

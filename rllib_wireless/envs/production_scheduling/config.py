@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from rllib_wireless.configuration import CONFIG, Configuration, field
+from rllib_wireless.configuration import CONFIG, field
+from rllib_wireless.envs.sharing import SharingConfig
 
 GENERATED = "generated"
 """The plant that is drawn instead of read."""
@@ -30,7 +31,7 @@ Ticks = Annotated[int, Field(ge=1, le=10_000)]
 
 
 @dataclass(frozen=True, config=CONFIG)
-class ProductionSchedulingConfig(Configuration):
+class ProductionSchedulingConfig(SharingConfig):
     """Units of a plant route products (SCAM-FQI, section 4)."""
 
     owner: ClassVar[str] = "production_scheduling"

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rllib_wireless.envs.base import (
-    BatchedEnv,
     BoolArray,
     EnvStep,
     FinalStep,
@@ -15,17 +14,16 @@ from rllib_wireless.envs.base import (
     IntArray,
     ObsField,
     Statistics,
-    observation_space,
 )
 from rllib_wireless.envs.production_scheduling import floor, tables
 from rllib_wireless.envs.production_scheduling.config import ProductionSchedulingConfig
 from rllib_wireless.envs.production_scheduling.plants import Plant, plant_of
 from rllib_wireless.envs.production_scheduling.show import observe
 from rllib_wireless.envs.production_scheduling.tables import Rules, View
-from rllib_wireless.envs.sharing import SharingGraph, SharingView
+from rllib_wireless.envs.sharing import SharingEnv, SharingView
 
 
-class ProductionScheduling(BatchedEnv):
+class ProductionScheduling(SharingEnv):
     """B copies of a plant of N units; action 0 defers, action a moves the product along the unit's link a.
 
     A unit decides when it holds a product that is free and whose next operation it cannot do. The reward of a decision is minus
@@ -35,8 +33,6 @@ class ProductionScheduling(BatchedEnv):
     Attributes:
         plant: The plant.
         kinds: Kind of each product.
-        local_fields: Fields of a block of `local_state()`.
-        view: How observations follow from local states.
         rules: Plant and configuration, for compiled code.
     """
 
@@ -53,16 +49,15 @@ class ProductionScheduling(BatchedEnv):
         n, p = self.plant.num_units, len(self.kinds)
         self.agents = tuple(f"unit_{i}" for i in range(n))
         self.num_streams = p
-        self.local_fields = _local_fields(p, self.plant.num_operations)
-        self.view = SharingView(self.local_fields, self._sharing_graph(), config.observation)
-        self.obs_fields = self.view.obs_fields
-        self.observation_space = observation_space(self.obs_fields)
+        self.links = tuple(self.plant.links)
+        own = _local_fields(p, self.plant.num_operations)
+        self._set_fields(own, own)
         self.rules = _rules(config, self.plant, self.view)
         num_actions = self.rules.neighbours.shape[1]
         self.action_space = gymnasium.spaces.Discrete(num_actions)
         self._floor = tables.allocate(num_envs, n, p)
         local = np.broadcast_to(self.rules.blocks[-1, 0], (num_envs, n, self.rules.blocks.shape[-1])).copy()
-        self._obs = self.view.observe(local)
+        self._obs = np.concatenate([local, self.view.observe(local.reshape(num_envs, -1))], axis=-1)
         self._shown = View(
             local=local.reshape(num_envs, -1),
             obs=self._obs.reshape(num_envs, -1),
@@ -74,11 +69,6 @@ class ProductionScheduling(BatchedEnv):
         self._cost = np.zeros((num_envs, n), np.float32)
         self._never = np.zeros(num_envs, np.bool_)
         self._copies = np.arange(num_envs)
-
-    @property
-    def links(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of units that are joined, along which sharing reaches."""
-        return tuple(self.plant.links)
 
     @property
     def time(self) -> IntArray:
@@ -165,11 +155,6 @@ class ProductionScheduling(BatchedEnv):
         counts[copies, tables.END_FINISHED] = counts[copies, tables.NUM_FINISHED]
         counts[copies, tables.END_DECISIONS] = self._floor.copies[copies, tables.MADE]
 
-    def _sharing_graph(self) -> SharingGraph:
-        if self.config.sharing_graph is not None:
-            return SharingGraph.load(self.config.sharing_graph, self.agents)
-        return SharingGraph.ball(self.plant.num_units, self.plant.links, self.config.sharing_radius)
-
     def _show(self, terminated: BoolArray, truncated: BoolArray, final: FinalStep | None) -> EnvStep:
         shown, several = self._shown, self.num_streams > 1
         return EnvStep(
@@ -226,6 +211,22 @@ def _blocks(sequences: list[tuple[int, ...]], operations: int) -> FloatArray:
     return blocks
 
 
+def _places(neighbours: IntArray, width: int) -> tuple[IntArray, IntArray]:
+    """Where each column of the flattened local states is shown, for compiled code that writes what changes only.
+
+    Args:
+        neighbours: `SharingView.source`, [N, D].
+        width: L.
+
+    Returns:
+        starts [N * L + 1] and places: column c is shown in places[starts[c] : starts[c + 1]] of the flattened observations.
+    """
+    n = len(neighbours)
+    flat = np.concatenate([np.arange(n * width).reshape(n, width), neighbours], axis=1).ravel()
+    places: IntArray = np.argsort(flat, kind="stable")
+    return np.searchsorted(flat[places], np.arange(n * width + 1)), places
+
+
 def _rules(config: ProductionSchedulingConfig, plant: Plant, view: SharingView) -> Rules:
     chosen = [plant.products[kind] for kind in config.product_kinds]
     lengths = np.array([len(sequence) for sequence in chosen])
@@ -233,7 +234,8 @@ def _rules(config: ProductionSchedulingConfig, plant: Plant, view: SharingView) 
     for row, sequence in zip(sequences, chosen, strict=True):
         row[: len(sequence)] = sequence
     ticks = plant.ticks()
-    starts, places = view.places()
+    blocks = _blocks(chosen, plant.num_operations)
+    starts, places = _places(view.source, blocks.shape[-1])
     return Rules(
         neighbours=plant.neighbours(),
         ticks=ticks,
@@ -247,7 +249,7 @@ def _rules(config: ProductionSchedulingConfig, plant: Plant, view: SharingView) 
         until_episode=config.reward_until == "episode",
         bonus=config.operation_bonus,
         penalty=config.defer_penalty,
-        blocks=_blocks(chosen, plant.num_operations),
+        blocks=blocks,
         starts=starts,
         places=places,
         seed=0,

@@ -74,7 +74,7 @@ class Rules(NamedTuple):
     blocks: (
         Singles  # [P + 1, longest + 1, L] local state of a unit, by product and operations begun; the last for NOBODY
     )
-    starts: Ints  # [N * L + 1] of SharingView.places()
+    starts: Ints  # [N * L + 1] of the simulator's _places()
     places: Ints
     seed: int
 

@@ -24,5 +24,7 @@ register(
         },
         metrics=METRICS,
         description="access points schedule users under interference (CTDE-CQL)",
+        objectives=("score",),
+        validation={"split": "validation"},
     )
 )

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from rllib_wireless.configuration import CONFIG, Configuration, field
+from rllib_wireless.configuration import CONFIG, field
+from rllib_wireless.envs.sharing import SharingConfig
 
 SPLITS = ("train", "validation", "test")
 
@@ -38,7 +39,7 @@ Length = Annotated[float, Field(gt=0.0, le=1e5)]
 
 
 @dataclass(frozen=True, config=CONFIG)
-class RadioResourceConfig(Configuration):
+class RadioResourceConfig(SharingConfig):
     """Access points that schedule users under interference (CTDE-CQL, section 2)."""
 
     owner: ClassVar[str] = "radio_resource"

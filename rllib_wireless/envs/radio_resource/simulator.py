@@ -7,14 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rllib_wireless.envs.base import (
-    BatchedEnv,
     EnvStep,
     FinalStep,
     FloatArray,
     IntArray,
     ObsField,
     Statistics,
-    observation_space,
 )
 from rllib_wireless.envs.radio_resource import slots
 from rllib_wireless.envs.radio_resource.config import RadioResourceConfig
@@ -22,9 +20,10 @@ from rllib_wireless.envs.radio_resource.draws import Draws, Floats, Purpose
 from rllib_wireless.envs.radio_resource.drop import Drops
 from rllib_wireless.envs.radio_resource.fading import BLOCK_SLOTS, make_fading
 from rllib_wireless.envs.radio_resource.slots import Params
+from rllib_wireless.envs.sharing import SharingEnv
 
 
-class RadioResource(BatchedEnv):
+class RadioResource(SharingEnv):
     """B copies of I access points with J users; action 0 is silence, k serves the k-th of an access point's best users.
 
     A step is a slot. All access points share the reward sum_j w_j^lambda C_j, where C_j is the rate of user j in the slot
@@ -44,8 +43,8 @@ class RadioResource(BatchedEnv):
         super().__init__(config, num_envs, strict)
         b, n = num_envs, config.num_access_points
         self.agents = tuple(f"ap_{i}" for i in range(n))
-        self.obs_fields = _obs_fields(config)
-        self.observation_space = observation_space(self.obs_fields)
+        own = _obs_fields(config)
+        self._set_fields(own, own)
         self.action_space = gymnasium.spaces.Discrete(config.top_users + 1)
         self.params = _params(config)
         self.drops = Drops(config, num_envs)
@@ -56,7 +55,7 @@ class RadioResource(BatchedEnv):
         self._slot = 0  # since the warm-up began
         self._fading_slot = 0
         self._chosen = np.zeros((b, n), np.int64)
-        self._obs = np.zeros((b, n, self.observation_space.shape[0]), np.float32)
+        self._obs = np.zeros((b, n, sum(f.size for f in own)), np.float32)
         self._mask = np.zeros((b, n, config.top_users + 1), np.bool_)
         self._acting = np.zeros((b, n), np.bool_)
         self._reward = np.zeros((b, n), np.float32)
@@ -165,7 +164,7 @@ class RadioResource(BatchedEnv):
 
     def _step(self, final: FinalStep | None) -> EnvStep:
         return EnvStep(
-            obs=self._obs,
+            obs=self._with_neighbours(self._obs),
             action_mask=self._mask,
             acting=self._acting,
             reward=self._reward,
@@ -180,7 +179,7 @@ class RadioResource(BatchedEnv):
         copies: IntArray = np.arange(self.num_envs)
         return FinalStep(
             copies=copies,
-            obs=self._obs.copy(),
+            obs=self._with_neighbours(self._obs.copy()),
             action_mask=self._mask.copy(),
             acting=self._acting.copy(),
             local_state=self.local_state(),
@@ -195,12 +194,20 @@ def _obs_fields(config: RadioResourceConfig) -> tuple[ObsField, ...]:
     low_sinr, high_sinr = slots.LOW_DB / slots.SCALE_DB, slots.HIGH_DB / slots.SCALE_DB
     sinr = f"SINR in dB / {slots.SCALE_DB:g} of the {top} best users, one slot earlier, all access points on"
     fields = [
-        ObsField("sinr", "continuous", top, low_sinr, high_sinr, description=sinr),
-        ObsField("weight", "continuous", top, slots.LOW_WEIGHT, high, description="log10 of their weights"),
+        ObsField("sinr", "continuous", top, low_sinr, high_sinr, shared="full", description=sinr),
+        ObsField(
+            "weight",
+            "continuous",
+            top,
+            slots.LOW_WEIGHT,
+            high,
+            shared="compressed",
+            description="log10 of their weights",
+        ),
     ]
     if config.arrival_rate_hz is not None:
         description = f"packets in their queues / {slots.FULL_QUEUE:g}, at most 1"
-        fields.append(ObsField("queue", "continuous", top, description=description))
+        fields.append(ObsField("queue", "continuous", top, shared="full", description=description))
     return tuple(fields)
 
 

@@ -26,5 +26,6 @@ register(
         },
         metrics=METRICS,
         description="devices share an edge server (DCC)",
+        objectives=("discounted_cost",),
     )
 )

@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from rllib_wireless.configuration import CONFIG, Configuration, field
+from rllib_wireless.configuration import CONFIG, field
+from rllib_wireless.envs.sharing import SharingConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Energy = Annotated[int, Field(ge=1, le=100)]
@@ -13,7 +14,7 @@ Penalty = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
 @dataclass(frozen=True, config=CONFIG)
-class TaskOffloadingConfig(Configuration):
+class TaskOffloadingConfig(SharingConfig):
     """Devices with batteries and ageing information that share an edge server (DCC, section 3 and appendix B)."""
 
     owner: ClassVar[str] = "task_offloading"

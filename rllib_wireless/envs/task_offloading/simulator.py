@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rllib_wireless.envs.base import (
-    BatchedEnv,
     BoolArray,
     EnvStep,
     FinalStep,
@@ -15,9 +14,9 @@ from rllib_wireless.envs.base import (
     IntArray,
     ObsField,
     Statistics,
-    observation_space,
 )
 from rllib_wireless.envs.random import jit
+from rllib_wireless.envs.sharing import SharingEnv
 from rllib_wireless.envs.task_offloading.cmdp import assumption_1, device_cmdp
 from rllib_wireless.envs.task_offloading.config import TaskOffloadingConfig
 from rllib_wireless.envs.task_offloading.device import (
@@ -46,7 +45,7 @@ DEVICE_COUNTS = (
 _REWARD, _DISCOUNTED_COST, _OFFLOADS, _DISCOUNTED_OFFLOADS, _PROCESSED, _AGE, _ILLEGAL = range(len(DEVICE_COUNTS))
 
 
-class TaskOffloading(BatchedEnv):
+class TaskOffloading(SharingEnv):
     """B copies of N devices; action 0 waits, 1 processes locally, 2 offloads.
 
     The paper minimises a cost, the reward is minus that cost: the local cost u of eq. (20), and for a device that offloads the
@@ -71,8 +70,8 @@ class TaskOffloading(BatchedEnv):
         self.agents = tuple(f"device_{i}" for i in range(n))
         self.devices = draw_devices(config)
         self.penalty = congestion(np.arange(n + 1), config.penalty_exponent, config.penalty_scale)
-        self.obs_fields = _obs_fields(self.devices)
-        self.observation_space = observation_space(self.obs_fields)
+        own = _obs_fields(self.devices)
+        self._set_fields(own, own)
         self.action_space = gymnasium.spaces.Discrete(NUM_ACTIONS)
         self._limits = np.array(config.offload_limits)
         self._age, self._battery = np.ones((b, n), np.int64), np.zeros((b, n), np.int64)
@@ -158,7 +157,7 @@ class TaskOffloading(BatchedEnv):
     def _show(self, truncated: BoolArray, final: FinalStep | None) -> EnvStep:
         self._observe()
         return EnvStep(
-            obs=self._obs,
+            obs=self._with_neighbours(self._obs),
             action_mask=self._mask,
             acting=self._acting,
             reward=self._reward,
@@ -173,7 +172,7 @@ class TaskOffloading(BatchedEnv):
         self._observe()
         return FinalStep(
             copies=copies,
-            obs=self._obs[copies],
+            obs=self._with_neighbours(self._obs)[copies],
             action_mask=self._mask[copies],
             acting=self._acting[copies],
             local_state=self._obs[copies],

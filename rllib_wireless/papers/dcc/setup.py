@@ -115,7 +115,7 @@ PAPER = Scale(
     theory_devices=3,
     theory_seeds=15,
     large=(10, 100, 1000),
-    ppo={"mappo": {10: 3, 20: 2}, "ippo": {10: 2}, "a2c": {10: 2}},
+    ppo={"mappo": {10: 5, 20: 5}, "ippo": {10: 5}, "a2c": {10: 5}},
 )
 
 DEMO = Scale(

@@ -13,12 +13,10 @@ from rllib_wireless.envs import make_env
 from rllib_wireless.envs.sharing import SharingGraph
 from rllib_wireless.papers.experiment import Json, Progress
 from rllib_wireless.papers.learning import Run, Test, collect_log, measure_policy, metrics_of, trained, work_folder
-from rllib_wireless.papers.scam_fqi.setup import ENV, RULES, SELECTED, SHARING, WORLDS, Scale
+from rllib_wireless.papers.scam_fqi.setup import SELECTED, SHARING, WORLDS, Scale
 
 if TYPE_CHECKING:
     from rllib_wireless.algorithms.base import OfflineMultiAgentAlgorithm
-
-METRICS = ("makespan", "livelock", "deferral_rate", "conflict_rate")
 
 
 @dataclass(frozen=True)
@@ -49,26 +47,28 @@ class Measured:
     Args:
         s: The scale.
         run: What is run; its test is the measurement.
+        arm: The way to learn.
         folder: Where to keep the newest policy.
 
     Attributes:
         by_iteration: Metrics by iteration; those of the greedy policy are called `greedy_...`.
     """
 
-    def __init__(self, s: Scale, run: Run, folder: Path) -> None:
-        self._iterations, self._run, self._folder = s.measured, run, folder
-        self._greedy = dataclasses.replace(run, test=Test(s.greedy_episodes, None))
+    def __init__(self, s: Scale, run: Run, arm: Arm, folder: Path) -> None:
+        self._iterations, self._run, self._world, self._folder = s.measured, run, arm.world, folder
+        self._greedy = dataclasses.replace(run, test=WORLDS[arm.world].test or Test(s.greedy_episodes, None))
         self.by_iteration: dict[int, dict[str, float]] = {}
 
     def __call__(self, algorithm: "OfflineMultiAgentAlgorithm") -> None:
         if algorithm.iteration not in self._iterations:
             return
         algorithm.export_policy(self._folder)
-        found = _metrics(self._run, self._folder)
+        found = _metrics(self._run, self._world, self._folder)
         if algorithm.iteration == self._iterations[-1]:
-            greedy = _metrics(self._greedy, self._folder, {"epsilon": 0.0})
-            found |= {f"greedy_{name}": greedy[name] for name in ("makespan", "livelock")}
-            found["greedy_excess_livelock"] = greedy["livelock"] - found["livelock"]
+            greedy = _metrics(self._greedy, self._world, self._folder, {"epsilon": 0.0})
+            found |= {f"greedy_{name}": value for name, value in greedy.items()}
+            if "livelock" in greedy:
+                found["greedy_excess_livelock"] = greedy["livelock"] - found["livelock"]
         self.by_iteration[algorithm.iteration] = found
 
 
@@ -83,8 +83,8 @@ def learn(s: Scale, arm: Arm, seed: int, out: Path, progress: Progress) -> Json:
         progress: Not told anything.
 
     Returns:
-        `curve`, metrics by iteration; `metrics`, those of the last one, and `early_makespan`, the mean over early iterations;
-        where the graph was selected `units_seen`, how many others a unit sees.
+        `curve`, metrics by iteration; `metrics`, those of the last one, and `early_...`, the mean of the main one over early
+        iterations; where the graph was selected `units_seen`, how many others a unit sees.
     """
     run = _run(s, arm.world, seed, name=f"{arm.name}_{seed}", arm=arm)
     with work_folder(out, run.name) as folder:
@@ -93,39 +93,41 @@ def learn(s: Scale, arm: Arm, seed: int, out: Path, progress: Progress) -> Json:
         shown: dict[str, float] = {}
         if arm.sharing == SELECTED:
             graph = _select(s, run, folder / "data")
-            graph.save(folder / "graph.json", make_env(ENV, **run.env_config).agents)
+            graph.save(folder / "graph.json", make_env(run.env, **run.env_config).agents)
             fields["sharing_graph"] = str(folder / "graph.json")
             shown["units_seen"] = fmean(len(seen) - 1 for seen in graph.neighbours)
         run = dataclasses.replace(run, env_config={**run.env_config, **fields})
-        measured = Measured(s, run, folder / "policy")
+        measured = Measured(s, run, arm, folder / "policy")
         with trained(run, folder, watch=measured):
             pass
     curve = measured.by_iteration
-    early = fmean(curve[k]["makespan"] for k in s.early)
-    metrics = {**curve[s.iterations], "early_makespan": early, **shown}
+    main = WORLDS[arm.world].metrics[0]
+    early = fmean(curve[k][main] for k in s.early)
+    metrics = {**curve[s.iterations], f"early_{main}": early, **shown}
     return {"curve": {str(k): found for k, found in curve.items()}, "metrics": metrics}
 
 
 def measure_rules(s: Scale, world: str, seed: int, out: Path, progress: Progress) -> Json:
     """Every rule on the episodes of a training seed's test: by name its `metrics`."""
     run = _run(s, world, seed, name=world)
-    return {rule: {"metrics": _metrics(run, rule)} for rule in RULES}
+    return {rule: {"metrics": _metrics(run, world, rule)} for rule in WORLDS[world].rules}
 
 
 def _run(s: Scale, world: str, seed: int, *, name: str, arm: Arm | None = None) -> Run:
-    settings: dict[str, Any] = {**s.settings, "fqi_iterations": s.iterations}
+    of = WORLDS[world]
+    settings: dict[str, Any] = {**s.settings, "fqi_iterations": s.iterations, **of.settings}
     if arm is not None:
         settings |= {"min_samples_leaf": arm.leaf, "initial_values": arm.start}
     return Run(
         name=name,
-        env=ENV,
-        env_config=dict(WORLDS[world]),
-        steps=s.steps,
+        env=of.env,
+        env_config=dict(of.fields),
+        steps=of.steps or s.steps,
         data_seed=s.data_seed + seed,
         train_seed=s.train_seed + seed,
         test_seed=s.test_seed + seed,
-        test=Test(s.test_episodes, None),
-        behaviours=(Behaviour("uniform"),),
+        test=of.test or Test(s.test_episodes, None),
+        behaviours=(Behaviour(next(iter(of.rules))),),
         algorithm="scam_fqi",
         settings=settings,
         iterations=s.iterations,
@@ -137,6 +139,8 @@ def _select(s: Scale, run: Run, data: Path) -> SharingGraph:
     return select_sharing_graph(data, rows=s.selection_rows, seed=run.train_seed).graph
 
 
-def _metrics(run: Run, policy: Path | str, params: Mapping[str, Any] | None = None) -> dict[str, float]:
-    found = metrics_of(ENV, measure_policy(run, policy, params).statistics)
-    return {name: found[name] for name in METRICS}
+def _metrics(run: Run, world: str, policy: Path | str, params: Mapping[str, Any] | None = None) -> dict[str, float]:
+    of = WORLDS[world]
+    tested = dataclasses.replace(run, env_config={**run.env_config, **of.test_fields})
+    found = metrics_of(of.env, measure_policy(tested, policy, params).statistics)
+    return {name: found[name] for name in of.metrics}

@@ -4,19 +4,74 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-ENV = "production_scheduling"
+from rllib_wireless.papers.learning import Test
 
-WORLDS: Mapping[str, Mapping[str, Any]] = {
-    "different": {"products": "A,B,C", "defer": "forced"},
-    "same": {"products": "A*5", "defer": "forced"},
-    "different_always": {"products": "A,B,C"},
-    "same_always": {"products": "A*5"},
-    "different_serial": {"products": "A,B,C", "defer": "forced", "clock": "serial"},
-    "same_serial": {"products": "A*5", "defer": "forced", "clock": "serial"},
-    "different_serial_always": {"products": "A,B,C", "clock": "serial"},
-    "same_serial_always": {"products": "A*5", "clock": "serial"},
+RULES = {
+    "uniform": "uniform",
+    "uniform_no_defer": "uniform, no defers",
+    "shortest_path": "shortest path",
+    "congestion_aware": "congestion-aware (privileged)",
 }
-"""Fields of the environment by name: the products of figure 1, whether a unit may keep a product that it could move, the clock."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where agents learn, from what, and how they are measured.
+
+    Args:
+        fields: Fields of the environment.
+        env: Name of the environment.
+        rules: Rules measured beside learned policies, with their labels; the first one writes the log.
+        metrics: What is measured, the main metric first.
+        steps: Joint decisions in a log, if not the scale's.
+        test: How policies are measured, if not in the scale's number of episodes.
+        test_fields: Fields of the environment that differ in the test.
+        settings: Settings of the learner.
+    """
+
+    fields: Mapping[str, Any]
+    env: str = "production_scheduling"
+    rules: Mapping[str, str] = field(default_factory=lambda: RULES)
+    metrics: tuple[str, ...] = ("makespan", "livelock", "deferral_rate", "conflict_rate")
+    steps: int | None = None
+    test: Test | None = None
+    test_fields: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+WORLDS = {
+    "different": World({"products": "A,B,C", "defer": "forced"}),
+    "same": World({"products": "A*5", "defer": "forced"}),
+    "different_always": World({"products": "A,B,C"}),
+    "same_always": World({"products": "A*5"}),
+    "different_serial": World({"products": "A,B,C", "defer": "forced", "clock": "serial"}),
+    "same_serial": World({"products": "A*5", "defer": "forced", "clock": "serial"}),
+    "different_serial_always": World({"products": "A,B,C", "clock": "serial"}),
+    "same_serial_always": World({"products": "A*5", "clock": "serial"}),
+    "access_points": World(
+        {"split": "train"},
+        "radio_resource",
+        {"random": "random walk (the log)", "full_reuse": "full reuse", "local_threshold": "threshold, own PF ratio"},
+        ("score", "sum_rate", "tail_rate"),
+        steps=40_000,
+        test=Test(copies=100, steps=None),
+        test_fields={"split": "test"},
+        settings={"gamma": 0.0},
+    ),
+    "stations": World(
+        {"num_stations": 4},
+        "channel_access",
+        {"csma_ca": "CSMA/CA (the log)", "tdma": "TDMA (privileged)"},
+        ("throughput_ratio", "collision_rate", "jain_fairness"),
+        steps=40_000,
+        test=Test(copies=64, steps=2_000, warmup_steps=200),
+        settings={"gamma": 0.999, "discount": "time"},
+    ),
+}
+"""By name: the products of figure 1, whether a unit may keep a product that it could move, the clock; and two wireless networks.
+
+Access points share weights or all that they measured, stations their delays or queues, too. The proportional-fair reward of a
+slot holds the future of every user already, so its discount is 0."""
 
 FIGURE_1 = {"different": "(a) 3 different products", "same": "(b) 5 products of the same kind"}
 """The plants of both parts of the paper's figure."""
@@ -55,13 +110,6 @@ SHARING: Mapping[str, Sharing] = {
 }
 """By name. The selected graph is made from the log of each training seed."""
 
-RULES = {
-    "uniform": "uniform",
-    "uniform_no_defer": "uniform, no defers",
-    "shortest_path": "shortest path",
-    "congestion_aware": "congestion-aware (privileged)",
-}
-
 
 @dataclass(frozen=True)
 class Scale:
@@ -71,7 +119,7 @@ class Scale:
         name: `paper`, `demo`, or another for trials.
         num_seeds: Training seeds of figure 1.
         study_seeds: Training seeds of the studies.
-        steps: Joint decisions in a log.
+        steps: Joint decisions in a log; 250 to 320 are an episode of the uniform policy, so the paper's thousand are 300,000.
         iterations: Iterations K.
         measured: The iterations after which policies are measured, the last one among them.
         early: Those of them whose mean tells how fast it converges.
@@ -80,7 +128,7 @@ class Scale:
         sharing: Names of what is shared in figure 1.
         leaves: Fewest rows of a leaf, in the study of it.
         leaf_sharing: Names of what is shared in that study.
-        studies: Whether the studies of the start, of defers and of the clock are run.
+        studies: Whether the studies of the start, of defers, of the clock and of wireless networks are run.
         leaf: Fewest rows of a leaf everywhere else.
         start: What follows a decision in the first iteration, everywhere but in the study of it.
         selection_rows: Decisions of each unit by which a sharing graph is selected.
@@ -126,7 +174,7 @@ PAPER = Scale(
     "paper",
     num_seeds=5,
     study_seeds=3,
-    steps=30_000,
+    steps=300_000,
     iterations=4,
     measured=(1, 2, 4),
     early=(1, 2),

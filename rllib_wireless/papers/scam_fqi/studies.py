@@ -8,7 +8,7 @@ from functools import partial
 from rllib_wireless.papers.experiment import Cell, Json
 from rllib_wireless.papers.intervals import by_seed
 from rllib_wireless.papers.scam_fqi.learning import Arm, learn, measure_rules
-from rllib_wireless.papers.scam_fqi.setup import FIGURE_1, RULES, SHARING, WORLDS, Scale
+from rllib_wireless.papers.scam_fqi.setup import FIGURE_1, SHARING, WORLDS, Scale
 
 REFERENCE = "1c"
 """What is shared in the studies of something else."""
@@ -42,7 +42,7 @@ def studies(s: Scale) -> dict[str, list[Row]]:
     """All studies by name; the two parts of figure 1 have more training seeds than the others."""
     found = {
         world: [
-            *(Row({"policy": label}, f"{rule}-{world}") for rule, label in RULES.items()),
+            *(Row({"policy": label}, f"{rule}-{world}") for rule, label in WORLDS[world].rules.items()),
             *(Row({"policy": SHARING[name].label}, arm(s, world, name)) for name in s.sharing),
         ]
         for world in FIGURE_1
@@ -60,15 +60,16 @@ def studies(s: Scale) -> dict[str, list[Row]]:
                 for start in _STARTS
             ],
             "defer": [
-                Row({"products": world, "defer": WORLDS[of].get("defer", "always"), "policy": label}, policy)
+                Row({"products": world, "defer": WORLDS[of].fields.get("defer", "always"), "policy": label}, policy)
                 for world in FIGURE_1
                 for of in (world, f"{world}_always")
                 for label, policy in (
-                    (RULES["uniform"], f"uniform-{of}"),
+                    ("uniform", f"uniform-{of}"),
                     (f"SCAM-FQI, {SHARING[REFERENCE].label}", arm(s, of)),
                 )
             ],
             "clock": list(_clock(s)),
+            "wireless": list(_wireless(s)),
         }
     return found
 
@@ -76,10 +77,19 @@ def studies(s: Scale) -> dict[str, list[Row]]:
 def _clock(s: Scale) -> Iterator[Row]:
     """Rules and one arm on the published tick scale; without defers where there is a choice is what forced ones are."""
     for world in FIGURE_1:
-        for rule, label in RULES.items():
+        for rule, label in WORLDS[world].rules.items():
             yield Row({"products": world, "policy": label}, f"{rule}-{world}_serial_always")
         label = f"SCAM-FQI, {SHARING[REFERENCE].label}"
         yield Row({"products": world, "policy": label}, arm(s, f"{world}_serial"))
+
+
+def _wireless(s: Scale) -> Iterator[Row]:
+    """Access points and stations, whose neighbours are all others."""
+    for world in ("access_points", "stations"):
+        for rule, label in WORLDS[world].rules.items():
+            yield Row({"agents": world.replace("_", " "), "policy": label}, f"{rule}-{world}")
+        for sharing in ("own", "all_c", "all_f"):
+            yield Row({"agents": world.replace("_", " "), "policy": SHARING[sharing].label}, arm(s, world, sharing))
 
 
 def all_cells(s: Scale) -> list[Cell]:
@@ -140,7 +150,7 @@ def _by_seed(s: Scale, results: Mapping[str, Json], name: str) -> Sequence[Json]
     """What was measured with seeds 0, 1, ..., up to the first that is not done."""
     kind, *world = name.split("-")
     numbers = range(max(s.num_seeds, s.study_seeds))
-    if kind in RULES:
+    if world[0] in WORLDS:
         cells = (results.get(f"rules-{world[0]}_{seed}", {}).get(kind) for seed in numbers)
     else:
         cells = (results.get(f"{name}_{seed}") for seed in numbers)
