@@ -6,6 +6,7 @@ A comment `<!-- table: KIND ARGUMENTS -->` in a page becomes a table:
     rules | metrics | observations channel_access                 what an environment has
     presets rllib_wireless.envs.radio_resource.RadioResourceConfig   the fields that presets give other defaults
     algorithms                                                    all algorithms and what they need
+    spaces | objectives                                           what sweeps search, and what they optimise
     csv environments/channel_access.csv num_stations=2,8          rows of a file, less columns that are empty
     comparison | claims | experiment results/NAME/results.json    what `rllib-wireless reproduce` wrote
     claims results/NAME/results.json ^study-                      only the claims whose id this regular expression finds
@@ -27,8 +28,9 @@ from typing import Any
 from rllib_wireless.algorithms.registry import algorithm_names, algorithm_spec
 from rllib_wireless.configuration import Configuration
 from rllib_wireless.console import key_values
-from rllib_wireless.envs import env_spec, make_env
+from rllib_wireless.envs import env_names, env_spec, make_env
 from rllib_wireless.papers.experiment import read_json
+from rllib_wireless.tuning.spaces import SPACES
 
 DOCS = Path(__file__).parent
 MARKER = re.compile(r"<!-- table: (\w+) ?(.*?) -->")
@@ -94,6 +96,27 @@ def algorithms() -> str:
         ("algorithm", "class", "what it is", "needs"),
         [(_code(s.name), _code(s.title), s.description, str(s.requirements)) for s in specs],
     )
+
+
+def spaces() -> str:
+    """What sweeps of each algorithm search."""
+    rows = []
+    for name in algorithm_names():
+        for setting, domain in SPACES[name].items():
+            when = ", ".join(f"{_code(other)} {' or '.join(map(str, values))}" for other, values in domain.when.items())
+            rows.append((_code(name), _code(setting), _code(str(domain)), when))
+    return table(("algorithm", "setting", "searched", "only with"), rows)
+
+
+def objectives() -> str:
+    """What sweeps optimise in each environment, and how its policies are validated."""
+    rows = []
+    for name in env_names():
+        spec = env_spec(name)
+        better = {m.name: m.better for m in spec.metrics}
+        fields = ", ".join(_code(f"{field}={value}") for field, value in spec.validation.items())
+        rows.append((_code(name), ", ".join(f"{_code(m)} ({better[m]})" for m in spec.objectives), fields))
+    return table(("environment", "metrics", "validated with"), rows)
 
 
 def csv_rows(path: str, *conditions: str) -> str:
@@ -180,6 +203,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "metrics": metrics,
     "observations": observations,
     "algorithms": algorithms,
+    "spaces": spaces,
+    "objectives": objectives,
     "csv": csv_rows,
     "comparison": comparison,
     "claims": claims,

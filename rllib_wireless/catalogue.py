@@ -58,9 +58,15 @@ def _rule(name: str, rule: Rule) -> Json:
 
 
 def _algorithm(name: str) -> Json:
-    """An algorithm; of a variant the settings in which it differs."""
+    """An algorithm, with what `tune` searches; of a variant the settings in which it differs."""
+    from rllib_wireless.tuning.spaces import declared_space
+
     spec, variant = algorithm_spec(name), name in VARIANTS
-    settings = _fields(spec.config.settings, spec.defaults)
+    space = declared_space(spec)
+    settings = [
+        {**f, "search": str(space[f["name"]]) if f["name"] in space else None}
+        for f in _fields(spec.config.settings, spec.defaults)
+    ]
     return {
         "name": spec.name,
         "description": f"{VARIANTS[name][0]} with other settings: {spec.description}" if variant else spec.description,

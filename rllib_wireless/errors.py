@@ -26,6 +26,10 @@ class ConfigError(UserError):
         return type(self), (self.owner, self.field, self.value, self.allowed)
 
 
+class ProcessLost(UserError):
+    """A process that a run cannot do without is gone, with its node perhaps; from its last checkpoint the run can go on."""
+
+
 class DataError(UserError):
     """A data set that cannot be used as it is.
 

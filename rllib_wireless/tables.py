@@ -25,7 +25,14 @@ def catalogue(content: dict[str, Any]) -> list[Table | str]:
     for algorithm in content["algorithms"]:
         shown += [
             f"\n{algorithm['name']}: {algorithm['description']}; needs {algorithm['needs']}",
-            table("Settings (-s)", ("field", "default", "unit", "meaning"), _fields(algorithm["settings"])),
+            table(
+                "Settings (-s)",
+                ("field", "default", "searched by tune", "unit", "meaning"),
+                [
+                    (f["name"], f["default"], f["search"] or "", f["unit"], f["description"])
+                    for f in algorithm["settings"]
+                ],
+            ),
         ]
     return shown
 
@@ -89,6 +96,33 @@ def paper(module: Any, content: dict[str, Any], out: Path) -> list[Table | str]:
         table(f"{content['paper']}, {content['scale']}", ("policy", *names), cells),
         table("Claims", ("claim", "difference", "95 % from", "to", "met"), claims),
         f"{out / 'results.json'}, {out / 'figure.png'}",
+    ]
+
+
+def sweep(content: dict[str, Any], out: Path) -> list[Table | str]:
+    """The best trials of a sweep, what they were tried with, and where the rest is."""
+    names = [objective["name"] for objective in content["objectives"]]
+    sign = 1 if content["objectives"][0]["better"] == "lower" else -1
+    chosen = content["front"] if len(names) > 1 else []
+    done = sorted((t for t in content["trials"] if t["state"] == "done"), key=lambda t: sign * t["values"][names[0]])
+    shown = [t for t in done if t["number"] in chosen] or done[:5]
+    shown += [t for t in done if t["defaults"] and t not in shown]
+    rows = [
+        (
+            f"{t['number']}{' (best)' if t['number'] == content['best'] else ''}{' (defaults)' if t['defaults'] else ''}",
+            *(t["values"][name] for name in names),
+            " ".join(f"{name}={cell(value)}" for name, value in t["settings"].items()),
+        )
+        for t in shown
+    ]
+    states = [t["state"] for t in content["trials"]]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    seconds = content["seconds"]
+    words = f"{out}: {counts}; {seconds['wall']:.0f} s, of which {100 * seconds['train_share']:.0f} % was training"
+    return [
+        table("Trials", ("trial", *names, "settings"), rows),
+        words,
+        f"{out / 'best' / 'run.yaml'} is for train --run",
     ]
 
 

@@ -11,7 +11,8 @@ import torch
 from rllib_wireless.algorithms import algorithm_names, algorithm_spec
 from rllib_wireless.algorithms.base import OfflineMultiAgentAlgorithm, OfflineMultiAgentConfig
 from rllib_wireless.algorithms.baselines.bc import BCConfig
-from rllib_wireless.algorithms.training import _plain, _row, train
+from rllib_wireless.algorithms.run import plain
+from rllib_wireless.algorithms.training import _row, train
 from rllib_wireless.data.collect import Behaviour, collect
 from rllib_wireless.data.store import load_dataset
 from rllib_wireless.envs import make_env
@@ -265,8 +266,8 @@ def test_local_and_remote_evaluation_are_equal(bc: BCConfig, unit: str, ray_sess
     # Steps are cut into as many parts as there are runners, episodes into batches of one per copy.
     runners = {"timesteps": 1, "episodes": 2}[unit]
     remote = bc.copy(copy_frozen=False).evaluation(evaluation_num_env_runners=runners).build_algo()
-    expected = _plain(local.evaluate()["env_runners"])
-    assert _plain(remote.evaluate()["env_runners"]) == expected
+    expected = plain(local.evaluate()["env_runners"])
+    assert plain(remote.evaluate()["env_runners"]) == expected
     assert expected.get("num_episodes", 24) == 24
     local.stop()
     remote.stop()

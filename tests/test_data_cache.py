@@ -66,6 +66,26 @@ def test_another_state_of_the_files_replaces_the_entry(tmp_path: Path, cache: Pa
     assert len(list(cache.iterdir())) == 2
 
 
+def test_entries_unused_for_longest_make_room(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for two of three, the one used longest ago goes; what was loaded from it stays readable."""
+    loaded = []
+    for name in ("a", "b"):
+        small(tmp_path / name)
+        loaded.append(load_dataset(tmp_path / name))
+    old = {entry: entry.stat().st_size for entry in cache.glob("*.safetensors")}
+    for entry in old:
+        os.utime(entry, (1, 1))
+    mapped = load_dataset(tmp_path / "a")
+    monkeypatch.setenv("RLLIB_WIRELESS_CACHE_GB", str(2.5 * max(old.values()) / 1e9))
+    small(tmp_path / "c")
+    load_dataset(tmp_path / "c")
+    left = set(cache.glob("*.safetensors"))
+    assert len(left) == 2 and len(left & set(old)) == 1
+    monkeypatch.delattr(store, "read_files")
+    assert_same(mapped, loaded[0])
+    assert_same(load_dataset(tmp_path / "a"), loaded[0])
+
+
 def test_without_a_writable_cache_loading_works_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(tmp_path / "d")
     (tmp_path / "file").write_text("")

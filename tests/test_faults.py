@@ -14,7 +14,8 @@ import yaml
 
 from rllib_wireless.algorithms.actors import ActorPool, ManagedActor
 from rllib_wireless.algorithms.baselines.bc import BCConfig
-from rllib_wireless.algorithms.training import _plain, resume_run, train
+from rllib_wireless.algorithms.run import plain
+from rllib_wireless.algorithms.training import resume_run, train
 from rllib_wireless.envs import EnvStep, StepRandom, make_env
 from rllib_wireless.envs.base import IntArray
 from rllib_wireless.errors import ConfigError, DataError, UserError
@@ -232,19 +233,19 @@ def test_evaluation_with_a_killed_runner_gives_the_full_result(
         config.build_algo(),
         config.copy(copy_frozen=False).evaluation(evaluation_num_env_runners=0).build_algo(),
     )
-    expected = _plain(local.evaluate()["env_runners"])
-    assert _plain(remote.evaluate()["env_runners"]) == expected
+    expected = plain(local.evaluate()["env_runners"])
+    assert plain(remote.evaluate()["env_runners"]) == expected
 
     killer = KillsOnce(remote.network(), remote.agents)
     killer.mark = tmp_path / "mark"
-    measured = _plain(remote._evaluation_runners.evaluate(killer))
+    measured = plain(remote._evaluation_runners.evaluate(killer))
     assert killer.mark.exists() and measured == expected
 
     # The next policy's result is its own, from all runners, and not the last one again.
     local.train()
     remote.train()
     result = remote.evaluate()
-    assert _plain(result["env_runners"]) == _plain(local.evaluate()["env_runners"]) != expected
+    assert plain(result["env_runners"]) == plain(local.evaluate()["env_runners"]) != expected
     assert result["num_healthy_workers"] == 2
     remote.stop()
     local.stop()

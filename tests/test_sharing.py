@@ -78,7 +78,7 @@ def test_agents_see_their_own_and_behind_it_what_neighbours_share(name: str, for
 @pytest.mark.parametrize("name", SMALL)
 def test_one_log_serves_every_graph(name: str, tmp_path: Path) -> None:
     """Rows built from the log of agents that share nothing are those that agents who share would have written."""
-    wide = {"sharing_radius": 1, "observation": "full"}
+    wide: dict[str, Any] = {"sharing_radius": 1, "observation": "full"}
     for folder, config in (("plain", {"sharing_radius": 0}), ("wide", wide)):
         collect(name, {**SMALL[name], **config}, [Behaviour(RULE[name])], 400, tmp_path / folder, num_envs=4, seed=2)
     env = build(name, **wide)

@@ -18,6 +18,7 @@ from ray.tune.result import STDERR_FILE, STDOUT_FILE, TRAINING_ITERATION, TRIAL_
 from ray.util.debug import log_once
 from typing_extensions import override
 
+from rllib_wireless import storage
 from rllib_wireless.algorithms.env_runner import MODULE_ID, BatchedEnvRunner
 from rllib_wireless.algorithms.evaluation import EvaluationRunners
 from rllib_wireless.algorithms.requirements import Requirements
@@ -91,11 +92,11 @@ class OfflineMultiAgentConfig(AlgorithmConfig):  # type: ignore[misc]
         """Name the data set.
 
         Args:
-            input_: Its folder; made absolute, since Ray Tune runs trials in folders of their own.
+            input_: Its folder or URI; a folder is made absolute, since Ray Tune runs trials in folders of their own.
             **kwargs: As RLlib's.
         """
         if input_ is not NotProvided:
-            kwargs["input_"] = str(Path(input_).absolute())
+            kwargs["input_"] = storage.absolute(input_)
         return cast(Self, super().offline_data(**kwargs))
 
     @override
@@ -210,6 +211,10 @@ class OfflineMultiAgentAlgorithm(Algorithm):  # type: ignore[misc]
     def finished(self) -> bool:
         """Whether there is nothing left to learn."""
         return self.share_done == 1.0
+
+    def is_whole(self) -> bool:
+        """Whether all processes that the algorithm cannot replace by itself still answer."""
+        return True
 
     @abstractmethod
     def policy(self) -> PortablePolicy | None:

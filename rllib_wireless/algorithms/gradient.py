@@ -22,7 +22,7 @@ from rllib_wireless.configuration import CONFIG, Configuration, Widths, field
 from rllib_wireless.data.sampling import TensorIterator
 from rllib_wireless.data.store import load_dataset
 from rllib_wireless.envs import BatchedEnv
-from rllib_wireless.errors import UserError
+from rllib_wireless.errors import ProcessLost
 from rllib_wireless.policies import StackedMLP
 
 
@@ -103,7 +103,7 @@ class GradientAlgorithm(OfflineMultiAgentAlgorithm):
         """Take gradient steps in all Learners, and log what they say of them.
 
         Raises:
-            UserError: Where a Learner's process is lost; RLlib would neither replace it nor, the next time, miss it.
+            ProcessLost: Where a Learner's process is lost; RLlib would neither replace it nor, the next time, miss it.
         """
         try:
             results = self.learner_group.update(
@@ -115,16 +115,19 @@ class GradientAlgorithm(OfflineMultiAgentAlgorithm):
         except RayError as error:
             # What a Learner raises comes wrapped, and those that wait for a lost one raise errors of the network.
             cause = getattr(error, "cause", error)
-            answers = self.learner_group.foreach_learner(lambda learner: None, healthy_only=False)
-            if all(answer.ok for answer in answers):
+            if self.is_whole():
                 raise cause from None
             results = []
         if len(results) < max(self.config.num_learners, 1):
-            raise UserError(
-                f"a learner's process was lost in iteration {self.iteration + 1}; the run ends here and can go on from its "
-                "last checkpoint, on the command line with `train --resume`"
+            raise ProcessLost(
+                f"a learner's process was lost in iteration {self.iteration + 1}; the run can go on from its last checkpoint, "
+                "on the command line with `train --resume`, or by itself with `--max-failures`"
             )
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
+
+    @override
+    def is_whole(self) -> bool:
+        return all(answer.ok for answer in self.learner_group.foreach_learner(lambda learner: None, healthy_only=False))
 
     def network(self, name: str = "network") -> StackedMLP:
         """A copy of a stack of networks of the module."""

@@ -2,6 +2,7 @@
 
 run.yaml          everything needed to run it again
 progress.jsonl    a line per iteration
+curves.png        metrics and losses against iterations, where the run is tracked
 checkpoint/       RLlib's checkpoint of the newest iteration, in a folder of its number (trusted only: it is pickle)
 policy/           the portable policy
 """
@@ -10,73 +11,32 @@ import logging
 import math
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import orjson
-import yaml
 
-from rllib_wireless import __version__
+from rllib_wireless import storage
 from rllib_wireless.algorithms.registry import algorithm_spec
-from rllib_wireless.errors import ConfigError, UserError
+from rllib_wireless.algorithms.run import RUN, Run, plain, read_run, write_atomically
+from rllib_wireless.errors import ConfigError, ProcessLost, UserError
+from rllib_wireless.tracking import Tracker, WandbMode, card_hash, tracked
 
 if TYPE_CHECKING:
     from rllib_wireless.algorithms.base import OfflineMultiAgentAlgorithm, OfflineMultiAgentConfig
 
-WandbMode = Literal["off", "offline", "online"]
+logger = logging.getLogger(__name__)
+
 Row = dict[str, Any]
 Progress = Callable[[Row, float | None], None]
 
-_RUN, _PROGRESS, _CHECKPOINTS, _POLICY = "run.yaml", "progress.jsonl", "checkpoint", "policy"
+_PROGRESS, _CHECKPOINTS, _POLICY, _CURVES = "progress.jsonl", "checkpoint", "policy", "curves.png"
 
 # What a result says about learning; the rest is clocks and addresses, in which no two runs are equal.
 _RESULTS = ("phase", "learners", "federation", "evaluation")
-
-RUN_FIELDS = (
-    "evaluation_interval",
-    "evaluation_duration",
-    "evaluation_duration_unit",
-    "evaluation_num_env_runners",
-    "num_envs_per_env_runner",
-    "num_learners",
-)
-"""RLlib's own fields that `settings` may hold beside the algorithm's."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is run; the content of `run.yaml`."""
-
-    algorithm: str
-    env: str
-    env_config: dict[str, Any]
-    data: str | None
-    settings: dict[str, Any]
-    seed: int
-    version: str = __version__
-
-    def config(self, out: Path) -> "OfflineMultiAgentConfig":
-        """The configuration that it stands for.
-
-        Raises:
-            UserError: At anything unknown or wrong.
-        """
-        config = algorithm_spec(self.algorithm).new_config()
-        config.environment(self.env, env_config=self.env_config).debugging(seed=self.seed)
-        if self.data is not None:
-            config.offline_data(input_=self.data)
-        for name, value in self.settings.items():
-            if name in RUN_FIELDS:
-                setattr(config, name, value)
-            else:
-                config.training(**{name: value})
-        config.set_output(out)
-        config.validate()
-        return config
 
 
 def train(
@@ -90,7 +50,9 @@ def train(
     seed: int = 0,
     iterations: int | None = None,
     resume: bool = False,
+    max_failures: int = 0,
     wandb: WandbMode = "off",
+    tensorboard: bool = False,
     progress: Progress | None = None,
 ) -> Row:
     """Train an algorithm in a folder.
@@ -102,13 +64,16 @@ def train(
         algorithm: Its name.
         env: The environment's name.
         out: The folder.
-        data: The data set's folder, where the algorithm needs one.
+        data: The data set's folder or URI, where the algorithm needs one.
         env_config: The environment's configuration.
         settings: The algorithm's hyper-parameters, and `RUN_FIELDS`.
         seed: Seed of everything.
         iterations: How many; where not given, the algorithm's own default or end.
         resume: Go on with the run in the folder, or begin it where there is none; it must be the same run.
+        max_failures: How often the run goes back to its newest checkpoint after it lost a process that it cannot replace,
+            as when a node of the cluster dies, before it ends.
         wandb: Whether to log with Weights & Biases.
+        tensorboard: Whether to log for TensorBoard, in `tensorboard/` of the folder.
         progress: Called after each iteration with its line and the share that is done, if known.
 
     Returns:
@@ -116,6 +81,7 @@ def train(
 
     Raises:
         UserError: At anything unknown or wrong, or where the folder holds a run and `resume` is not set.
+        ProcessLost: After more than `max_failures` of them.
     """
     spec = algorithm_spec(algorithm)
     out = Path(out).absolute()
@@ -123,7 +89,7 @@ def train(
         algorithm,
         env,
         dict(env_config or {}),
-        None if data is None else str(Path(data).absolute()),
+        None if data is None else storage.absolute(data),
         dict(settings or {}),
         seed,
     )
@@ -131,24 +97,102 @@ def train(
     end = spec.iterations if iterations is None else iterations
     if end is not None and end < 1:
         raise ConfigError(algorithm, "iterations", end, "it should be at least 1")
-    with _folder_of(run, out, resume), _ray_for(config), _tracker(run, out, wandb) as track:
-        algo = config.build_algo()
-        try:
-            _restore(algo, out)
-            rows = _read_progress(out, algo.iteration)
-            while not algo.finished and (end is None or algo.iteration < end):
-                row = _row(algo.train())
-                _append(out / _PROGRESS, row)
-                _save(algo, out)
-                rows.append(row)
-                track(row)
+
+    def attempt() -> list[Row]:
+        with training_of(config, out, end) as training, _tracker(run, out, training, wandb, tensorboard) as tracker:
+            while not training.finished:
+                row = training.step()
+                tracker.log(row, row["iteration"])
                 if progress is not None:
-                    progress(row, algo.share_done if end is None else algo.iteration / end)
-            if not rows:
-                raise UserError(f"{out}: nothing to do, no iteration has been run")
-            return rows[-1]
-        finally:
-            algo.stop()
+                    progress(row, training.share_done)
+            return training.rows
+
+    with _folder_of(run, out, resume), _ray_for(config):
+        rows = _survive(attempt, max_failures)
+        if not rows:
+            raise UserError(f"{out}: nothing to do, no iteration has been run")
+        return rows[-1]
+
+
+def _survive(attempt: Callable[[], list[Row]], max_failures: int) -> list[Row]:
+    """Try again after losses, each time from the newest checkpoint."""
+    for failure in range(1, max_failures + 1):
+        try:
+            return attempt()
+        except ProcessLost as error:
+            logger.warning(
+                "failure %d of %d allowed, going on from the last checkpoint: %s", failure, max_failures, error
+            )
+    return attempt()
+
+
+class Training:
+    """A run in its folder, an iteration at a time.
+
+    Args:
+        algorithm: What learns; it goes on from the folder's newest checkpoint.
+        out: The folder.
+        end: After how many iterations it ends; where the algorithm does if None.
+
+    Attributes:
+        rows: Lines of progress of the iterations so far.
+    """
+
+    def __init__(self, algorithm: "OfflineMultiAgentAlgorithm", out: Path, end: int | None) -> None:
+        self.algorithm, self._out, self._end = algorithm, out, end
+        _restore(algorithm, out)
+        self.rows = _read_progress(out, algorithm.iteration)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is done."""
+        return self.algorithm.finished or (self._end is not None and self.algorithm.iteration >= self._end)
+
+    @property
+    def share_done(self) -> float | None:
+        """Share of the iterations that are done, if that is known."""
+        return self.algorithm.share_done if self._end is None else self.algorithm.iteration / self._end
+
+    def step(self) -> Row:
+        """Run an iteration, and write its line of progress, a checkpoint and the policy.
+
+        Returns:
+            The line.
+
+        Raises:
+            ProcessLost: Where a process is gone that the algorithm cannot replace.
+        """
+        try:
+            row = _row(self.algorithm.train())
+            _append(self._out / _PROGRESS, row)
+            _save(self.algorithm, self._out)
+        except Exception as error:
+            if isinstance(error, UserError) or self.algorithm.is_whole():
+                raise
+            raise ProcessLost(f"a process was lost after iteration {len(self.rows)}: {error!r}") from error
+        self.rows.append(row)
+        return row
+
+
+@contextmanager
+def training_of(config: "OfflineMultiAgentConfig", out: Path, end: int | None) -> Iterator[Training]:
+    """Begin or go on with a run; its actors end with the context.
+
+    Args:
+        config: What `Run.config` made.
+        out: The run's folder, which exists.
+        end: After how many iterations it ends; where the algorithm does if None.
+    """
+    from ray.exceptions import RayActorError
+
+    try:
+        algorithm = config.build_algo()
+    except RayActorError as error:
+        raise ProcessLost(f"a process was lost at the beginning: {error}") from error
+    try:
+        yield Training(algorithm, out, end)
+    finally:
+        algorithm.stop()
 
 
 def resume_run(out: Path | str, **arguments: Any) -> Row:
@@ -156,14 +200,33 @@ def resume_run(out: Path | str, **arguments: Any) -> Row:
 
     Args:
         out: The folder.
-        **arguments: `iterations`, `wandb` and `progress` of `train`.
+        **arguments: `iterations`, `max_failures`, `wandb`, `tensorboard` and `progress` of `train`.
 
     Raises:
         UserError: Where the folder holds no run.
     """
-    run = _read_run(Path(out))
+    return _train(read_run(out), out, resume=True, **arguments)
+
+
+def repeat_run(path: Path | str, out: Path | str, **arguments: Any) -> Row:
+    """Do again in a folder what a `run.yaml` says, for example the best one of a sweep.
+
+    Args:
+        path: The file, or the folder that holds it.
+        out: The folder.
+        **arguments: `iterations`, `resume`, `wandb`, `tensorboard` and `progress` of `train`.
+
+    Raises:
+        UserError: Where there is no such file, or it is not what this version writes.
+    """
+    return _train(read_run(path), out, **arguments)
+
+
+def _train(run: Run, out: Path | str, **arguments: Any) -> Row:
     given = {name: getattr(run, name) for name in ("data", "env_config", "settings", "seed")}
-    return train(run.algorithm, run.env, out=out, resume=True, **given, **arguments)
+    if arguments.get("iterations") is None:
+        arguments["iterations"] = run.iterations
+    return train(run.algorithm, run.env, out=out, **given, **arguments)
 
 
 @contextmanager
@@ -181,15 +244,15 @@ def _folder_of(run: Run, out: Path, resume: bool) -> Iterator[None]:
 
 def _open_folder(run: Run, out: Path, resume: bool, is_empty: bool) -> None:
     """Write `run.yaml` into a new folder, or check that the folder's run is this one."""
-    if not (out / _RUN).exists():
+    if not (out / RUN).exists():
         if not (is_empty or resume):
             raise UserError(f"{out} exists and is not empty; give another output folder")
         out.mkdir(parents=True, exist_ok=True)
-        _write_atomically(out / _RUN, yaml.safe_dump(_plain(asdict(run)), sort_keys=False).encode())
+        run.save(out / RUN)
     elif not resume:
         raise UserError(f"{out} holds a run already: give --resume to go on with it, or another folder")
     else:
-        before, now = _plain(asdict(_read_run(out))), _plain(asdict(run))
+        before, now = plain(asdict(read_run(out))), plain(asdict(run))
         for name in ("algorithm", "env", "env_config", "data", "settings", "seed"):
             if before[name] != now[name]:
                 raise UserError(
@@ -197,16 +260,6 @@ def _open_folder(run: Run, out: Path, resume: bool, is_empty: bool) -> None:
                 )
     for leftover in [*out.glob(f".{_POLICY}.*"), *out.glob(f"{_CHECKPOINTS}/.*")]:
         shutil.rmtree(leftover)
-
-
-def _read_run(out: Path) -> Run:
-    if not (out / _RUN).is_file():
-        raise UserError(f"{out} holds no run: there is no {_RUN}")
-    content = yaml.safe_load((out / _RUN).read_text())
-    try:
-        return Run(**content)
-    except TypeError:
-        raise UserError(f"{out / _RUN} is not what this version writes") from None
 
 
 def _restore(algo: "OfflineMultiAgentAlgorithm", out: Path) -> None:
@@ -231,7 +284,7 @@ def _save(algo: "OfflineMultiAgentAlgorithm", out: Path) -> None:
 
 def _row(result: Mapping[str, Any]) -> Row:
     """The line of progress of an iteration."""
-    kept = {name: _plain(result[name]) for name in _RESULTS if name in result}
+    kept = {name: plain(result[name]) for name in _RESULTS if name in result}
     return {"iteration": result["training_iteration"], **kept}
 
 
@@ -242,7 +295,7 @@ def _read_progress(out: Path, iteration: int) -> list[Row]:
     # The last line may be half written; only those of finished checkpoints are looked at, and they are whole.
     kept = lines[:iteration]
     if len(kept) < len(lines):
-        _write_atomically(path, b"".join(kept))
+        write_atomically(path, b"".join(kept))
     return [orjson.loads(line) for line in kept]
 
 
@@ -251,23 +304,6 @@ def _append(path: Path, row: Row) -> None:
         file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers of NumPy and tuples as what JSON and YAML can hold."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
@@ -293,40 +329,16 @@ def _ray_for(config: "OfflineMultiAgentConfig") -> Iterator[None]:
 
 
 @contextmanager
-def _tracker(run: Run, out: Path, mode: WandbMode) -> Iterator[Callable[[Row], None]]:
-    """Log lines of progress with Weights & Biases, a resumed run as one with its beginning."""
-    if mode == "off":
-        yield lambda row: None
-        return
-    import wandb
+def _tracker(run: Run, out: Path, training: Training, wandb: WandbMode, tensorboard: bool) -> Iterator[Tracker]:
+    """Follow a run; at its end with a figure of its curves, and its policy."""
+    config = {**plain(asdict(run)), "data_sha256": card_hash(run.data)}
+    first = len(training.rows) + 1
+    with tracked(out, config, wandb=wandb, tensorboard=tensorboard, first=first) as tracker:
+        yield tracker
+        if (wandb != "off" or tensorboard) and len(training.rows) >= first:
+            from rllib_wireless.algorithms.curves import draw_curves
 
-    tracked = wandb.init(
-        project="rllib-wireless",
-        name=out.name,
-        dir=str(out),
-        mode=mode,
-        config=_plain(asdict(run)),
-        id=_tracking_id(out),
-        resume="allow" if mode == "online" else None,
-        settings=wandb.Settings(silent=True),
-    )
-    try:
-        yield lambda row: tracked.log(_flat(row), step=row["iteration"])
-    finally:
-        tracked.finish()
-
-
-def _tracking_id(out: Path) -> str:
-    """The run's own ID, drawn once, under which a resumed run goes on."""
-    path = out / "wandb" / "id"
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        _write_atomically(path, uuid.uuid4().hex[:12].encode())
-    return path.read_text()
-
-
-def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        flat.update(_flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value})
-    return flat
+            draw_curves(training.rows, run.env, out / _CURVES)
+            tracker.figure("curves", out / _CURVES)
+            if (out / _POLICY).is_dir():
+                tracker.artifact(f"policy-{out.name}", "policy", out / _POLICY)

@@ -25,6 +25,7 @@ NAMES = (
     "ctde_cql",
     "q_learning",
     "trees",
+    "sweep",
 )
 """Modules of this package, each with `run(quick) -> [{name, value, unit, target, peer}]`."""
 

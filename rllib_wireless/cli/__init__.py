@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rllib_wireless import __version__, tables
-from rllib_wireless.cli import data, learning
+from rllib_wireless import __version__, cluster, tables
+from rllib_wireless.cli import data, learning, selection, sweeps
 from rllib_wireless.cli.options import Json, Out
 from rllib_wireless.console import Output
 from rllib_wireless.errors import UserError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 app.add_typer(learning.app)
+app.add_typer(sweeps.app)
+app.add_typer(selection.app)
 app.add_typer(data.app, name="data")
 
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C, as shells do
@@ -38,7 +40,7 @@ def run(arguments: list[str]) -> int:
     if arguments in ([], ["data"]):
         arguments = [*arguments, "--help"]
     try:
-        code: int = app(arguments, prog_name="rllib-wireless", standalone_mode=False) or 0
+        code: int = app(arguments, prog_name="rllib-wireless", standalone_mode=False, obj=arguments) or 0
     except (UserError, typer.TyperException) as error:
         return _mistake(error.format_message() if isinstance(error, typer.TyperException) else str(error))
     except OSError as error:
@@ -87,7 +89,9 @@ def list_(
 
 @app.command()
 def reproduce(
-    paper: Annotated[Literal["fedmorl", "ctde_cql", "dcc", "scam_fqi"], typer.Argument(help="Which paper.")],
+    paper: Annotated[
+        Literal["fedmorl", "ctde_cql", "dcc", "scam_fqi", "selection", "tuning"], typer.Argument(help="Which paper.")
+    ],
     out: Out,
     scale: Annotated[Literal["demo", "paper"], typer.Option(help="How much to compute.")] = "demo",
     only: Annotated[str | None, typer.Option(metavar="CELL", help="Only cells whose name begins so.")] = None,
@@ -135,3 +139,6 @@ def bench(
     with Output(as_json) as output:
         content = benchmarks.run(names or [], out, quick=quick, progress=output.progress("bench"))
         output.result(content, tables.benchmarks(content))
+
+
+cluster.on_clusters(app)  # last, so that it knows all commands

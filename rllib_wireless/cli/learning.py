@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from rllib_wireless import tables
-from rllib_wireless.cli.options import Config, Env, Json, Out, Seed, Settings, Wandb, summary
+from rllib_wireless.cli.options import Config, Env, Json, Out, OutAnywhere, Seed, Settings, Wandb, summary
 from rllib_wireless.console import Output, key_values, of_rule
 from rllib_wireless.errors import UserError
 
@@ -21,7 +21,7 @@ def collect(
     env: Annotated[str, typer.Argument(help="Name of the environment.")],
     policy: Annotated[list[str], typer.Option(metavar="NAME[:SHARE]", help="A rule or a trained policy's folder.")],
     steps: Annotated[int, typer.Option(help="Joint steps in total.")],
-    out: Out,
+    out: OutAnywhere,
     config: Config = [],  # noqa: B006  Typer's way to declare an option that repeats
     settings: Settings = [],  # noqa: B006
     split: Annotated[Literal["none", "agents"], typer.Option(help="One folder, or one per agent.")] = "none",
@@ -34,6 +34,7 @@ def collect(
     from dataclasses import asdict
 
     from rllib_wireless import data
+    from rllib_wireless.storage import name
 
     with Output(as_json) as output:
         progress = output.progress("collect")
@@ -49,7 +50,7 @@ def collect(
             rows=rows,
             progress=lambda done, wanted: progress(done / wanted),
         )
-        output.result({"out": str(out), "card": asdict(card)}, f"{out}: {summary(card)}")
+        output.result({"out": name(out), "card": asdict(card)}, f"{name(out)}: {summary(card)}")
 
 
 @app.command()
@@ -57,22 +58,37 @@ def train(
     out: Out,
     algorithm: Annotated[str | None, typer.Argument(metavar="ALGO", help="Name of the algorithm.")] = None,
     env: Annotated[str | None, typer.Option("--env", help="Name of the environment.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder or URI of the data set.")] = None,
     config: Config = [],  # noqa: B006
     settings: Settings = [],  # noqa: B006
     iterations: Annotated[int | None, typer.Option(help="How many; the algorithm's own number if not given.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    max_failures: Annotated[
+        int, typer.Option(help="Lost processes after which to go on from the last checkpoint.", min=0)
+    ] = 0,
+    again: Annotated[Path | None, typer.Option("--run", help="Do what this run.yaml says.")] = None,
     wandb: Annotated[Wandb, typer.Option(help="Log with Weights & Biases.")] = "off",
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Train an algorithm; `train --resume --out DIR` alone goes on with the run in that folder."""
-    from rllib_wireless.algorithms.training import resume_run
+    from rllib_wireless.algorithms.training import repeat_run, resume_run
     from rllib_wireless.algorithms.training import train as train_
 
     with Output(as_json) as output:
-        run_arguments: dict[str, Any] = {"iterations": iterations, "wandb": wandb, "progress": _iterations(output)}
-        if resume and algorithm is None and env is None:
+        run_arguments: dict[str, Any] = {
+            "iterations": iterations,
+            "max_failures": max_failures,
+            "wandb": wandb,
+            "tensorboard": tensorboard,
+            "progress": _iterations(output),
+        }
+        if again is not None:
+            if algorithm or env or data or config or settings:
+                raise UserError(f"--run {again} says all of it: give neither ALGO nor --env, --data, -c and -s")
+            row = repeat_run(again, out, resume=resume, **run_arguments)
+        elif resume and algorithm is None and env is None:
             row = resume_run(out, **run_arguments)
         elif algorithm is None or env is None:
             missing = "ALGO" if algorithm is None else "--env"
@@ -94,7 +110,7 @@ def train(
 
 @app.command()
 def evaluate(
-    policy: Annotated[str, typer.Argument(help="A rule, or the folder of a trained policy or training run.")],
+    policy: Annotated[str, typer.Argument(help="A rule, or folder or URI of a trained policy or training run.")],
     env: Env,
     config: Config = [],  # noqa: B006
     settings: Settings = [],  # noqa: B006

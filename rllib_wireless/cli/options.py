@@ -5,10 +5,23 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from rllib_wireless.errors import UserError
+
 Env = Annotated[str, typer.Option("--env", help="Name of the environment.")]
 Config = Annotated[list[str], typer.Option("--config", "-c", metavar="K=V", help="A field of the environment.")]
 Settings = Annotated[list[str], typer.Option("--set", "-s", metavar="K=V", help="A parameter of algorithm or rule.")]
-Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+
+
+def _on_this_machine(path: Path) -> Path:
+    from rllib_wireless.storage import is_remote
+
+    if is_remote(path):
+        raise UserError(f"--out {path}: only `collect` writes to a URI; give a folder")
+    return path
+
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write.", callback=_on_this_machine)]
+OutAnywhere = Annotated[Path, typer.Option("--out", help="Where to write: a folder, or a URI such as s3://bucket/key.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**32 - 1)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Wandb = Literal["off", "offline", "online"]

@@ -1,9 +1,11 @@
 """The cache: what was read and checked once is kept as safetensors and mapped into memory the next time.
 
 An entry is keyed by the card, and by path, size and time of change of every file. It lies in `$RLLIB_WIRELESS_CACHE`, or in
-`rllib-wireless` under `$XDG_CACHE_HOME` or `~/.cache`, and can be deleted at any time.
+`rllib-wireless` under `$XDG_CACHE_HOME` or `~/.cache`, and can be deleted at any time. Entries that were not used for longest make
+room for others where all together would be larger than `$RLLIB_WIRELESS_CACHE_GB`, 10 if not given.
 """
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -17,15 +19,11 @@ from safetensors.numpy import save_file
 
 from rllib_wireless.data.format import CARD, STATE, VERSION, Array, Columns
 from rllib_wireless.data.reader import Content, DataWarning
+from rllib_wireless.errors import UserError
+from rllib_wireless.storage import cache_folder
 
+_ROOM_GB = 10.0
 _DTYPES = {"F32": np.float32, "I64": np.int64, "BOOL": np.bool_}
-
-
-def cache_folder() -> Path:
-    """Where entries lie."""
-    if given := os.environ.get("RLLIB_WIRELESS_CACHE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rllib-wireless"
 
 
 def entry_path(folder: Path, files: Sequence[Path]) -> Path:
@@ -53,6 +51,8 @@ def load(path: Path) -> Content | None:
         arrays = {name: _array(data, **entry) for name, entry in header.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    with contextlib.suppress(OSError):
+        path.touch()  # used just now
     return _unflatten(arrays)
 
 
@@ -70,10 +70,32 @@ def save(path: Path, content: Content) -> None:
         for other in path.parent.glob(f"{path.name.split('-')[0]}-*.safetensors"):
             if other != path:
                 other.unlink(missing_ok=True)
+        _make_room(path)
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         warnings.warn(f"{path.parent}: nothing cached ({error.strerror})", DataWarning, stacklevel=2)
+
+
+def _make_room(newest: Path) -> None:
+    """Remove the entries that were not used for longest, but for the newest; what is mapped into memory stays readable."""
+    entries = sorted(newest.parent.glob("*.safetensors"), key=_last_use, reverse=True)
+    given = os.environ.get("RLLIB_WIRELESS_CACHE_GB", str(_ROOM_GB))
+    try:
+        room = float(given) * 1e9
+    except ValueError:
+        raise UserError(f"RLLIB_WIRELESS_CACHE_GB = {given}, but it should be a number") from None
+    for entry in entries:
+        try:
+            room -= entry.stat().st_size
+            if room < 0 and entry != newest:
+                entry.unlink()
+        except FileNotFoundError:  # another process made room
+            continue
+
+
+def _last_use(entry: Path) -> float:
+    return entry.stat().st_mtime if entry.exists() else 0.0
 
 
 def _array(data: Array, dtype: str, shape: list[int], data_offsets: list[int]) -> Array:

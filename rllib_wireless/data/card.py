@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 import rllib_wireless
+from rllib_wireless import storage
 from rllib_wireless.data.format import CARD, COLUMNS, REQUIRED, VERSION
 from rllib_wireless.envs.base import BatchedEnv
 from rllib_wireless.errors import DataError
@@ -177,15 +178,15 @@ def read_card(folder: Path | str) -> Card:
     Raises:
         DataError: Where the folder or the card is missing, or the card is not what it should be.
     """
-    folder = Path(folder)
-    path = folder / CARD
-    if not folder.is_dir():
+    here = storage.local(folder, (CARD,))
+    path = here / CARD
+    if not here.is_dir():
         raise DataError("there is no such folder", folder)
     if not path.is_file():
-        if not any(folder.iterdir()):
+        if not storage.is_remote(folder) and not any(here.iterdir()):
             raise DataError("the folder is empty; `rllib-wireless collect` fills one", folder)
         hint = "`rllib-wireless data convert` or `data import` turns other files into a data set"
-        raise DataError(f"it is not a data set, as it holds no {CARD}; {hint}", folder)
+        raise DataError(f"it is not a data set, as it holds no {CARD}; {hint}", storage.name(folder))
     try:
         content = _parse(path)
         if isinstance(content, dict) and content.get("format", VERSION) != VERSION:

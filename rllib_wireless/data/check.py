@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rllib_wireless import storage
 from rllib_wireless.data.card import Card, check_environment, environment_card, read_card
 from rllib_wireless.data.format import CARD, Columns
 from rllib_wireless.data.reader import data_files, read_files
@@ -43,31 +44,31 @@ def check(path: Path | str) -> CheckReport:
     Raises:
         DataError: Naming file, line and column of the first thing that is wrong.
     """
-    folder = Path(path)
-    has_card = (folder / CARD).exists()
-    if (has_card and read_card(folder).kind == "clients") or (not has_card and _holds_folders(folder)):
-        return _check_clients(folder)
-    return _check_one(folder)
+    has_card = storage.holds(path, CARD)
+    if (has_card and read_card(path).kind == "clients") or (not has_card and _holds_folders(path)):
+        return _check_clients(path)
+    return _check_one(path)
 
 
-def _holds_folders(folder: Path) -> bool:
-    return folder.is_dir() and any((child / CARD).exists() for child in folder.iterdir() if child.is_dir())
+def _holds_folders(path: Path | str) -> bool:
+    return any(storage.holds(child, CARD) for child in storage.folders(path))
 
 
-def _check_clients(folder: Path) -> CheckReport:
+def _check_clients(folder: Path | str) -> CheckReport:
     reports = [_check_one(client) for client in client_folders(folder).values()]
     return CheckReport(
-        path=str(folder),
+        path=storage.name(folder),
         kind="clients",
-        complete=all(r.complete for r in reports) and (not (folder / CARD).exists() or read_card(folder).complete),
+        complete=all(r.complete for r in reports) and (not storage.holds(folder, CARD) or read_card(folder).complete),
         files=sum(r.files for r in reports),
         transitions={agent: rows for r in reports for agent, rows in r.transitions.items()},
         notes=list(dict.fromkeys(note for r in reports for note in r.notes)),
     )
 
 
-def _check_one(folder: Path) -> CheckReport:
-    card = read_card(folder)
+def _check_one(path: Path | str) -> CheckReport:
+    card = read_card(path)
+    folder = storage.local(path)
     content = read_files(folder, card)
     dataset = Dataset(folder, card, content.rows, content.state)
     notes = [] if card.complete else ["incomplete: the writer was stopped, or is still at work"]
@@ -78,7 +79,7 @@ def _check_one(folder: Path) -> CheckReport:
             for time in ("t", "new_t"):
                 dataset.state_at(rows["eps_id"], rows[time])
     return CheckReport(
-        path=str(folder),
+        path=storage.name(path),
         kind=card.kind,
         complete=card.complete,
         files=len(data_files(folder, card)),

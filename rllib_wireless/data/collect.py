@@ -10,8 +10,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from rllib_wireless import storage
 from rllib_wireless.data.card import AgentCard, BehaviourCard, Card, environment_card, versions, write_card
-from rllib_wireless.data.format import COLUMNS, REQUIRED
+from rllib_wireless.data.format import CARD, COLUMNS, REQUIRED
 from rllib_wireless.data.fragments import Fragment
 from rllib_wireless.data.recorder import Recorder, Rows
 from rllib_wireless.data.tally import Tally
@@ -70,7 +71,7 @@ def collect(
         env_config: Its configuration.
         policies: What acts.
         steps: Joint steps in total, over all copies and policies.
-        out: Folder to write; it must not exist, or be empty.
+        out: Folder to write, or its URI; it must not exist, or be empty.
         seed: Seed; equal seeds give equal files.
         num_envs: Copies that each policy runs.
         split: `agents` writes one folder per agent, which holds what that agent may know.
@@ -85,7 +86,6 @@ def collect(
     Raises:
         UserError: At an unknown environment, policy, field or value, or where `out` holds something already.
     """
-    out = Path(out)
     _check_arguments(policies, steps, fragment_steps, split, rows)
     shares = _split_steps(steps, [behaviour.share for behaviour in policies])
     runs = [
@@ -93,10 +93,9 @@ def collect(
         for number, (behaviour, share) in enumerate(zip(policies, shares, strict=True))
     ]
     exact = all(run.knows_action_prob() for run in runs)
-    make_empty_folder(out)
     card = _first_card(runs, seed, num_envs, rows, split == "none" and state, exact)
     tally = Tally(env_spec(env).metrics, runs[0].env.agents)
-    with _Output(out, card, split) as output:
+    with storage.uploaded(out, last=CARD) as folder, _Output(folder, card, split) as output:
         first_episode, done, behaviours = 0, 0, []
         for run in runs:
             recorder = Recorder(
@@ -182,6 +181,7 @@ class _Output:
         if split == "none":
             self._joint = self._stack.enter_context(DatasetWriter(out, card))
             return
+        make_empty_folder(out)
         self._card = dataclasses.replace(card, kind="clients")
         write_card(self._card, out)
         for agent in card.agents:

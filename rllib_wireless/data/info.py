@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from rllib_wireless import storage
 from rllib_wireless.data.card import as_dict, read_card
 from rllib_wireless.data.format import Columns
 from rllib_wireless.data.store import Dataset, client_folders, load_dataset
@@ -20,17 +21,16 @@ def info(path: Path | str) -> dict[str, Any]:
     Raises:
         DataError: Where it cannot be read.
     """
-    folder = Path(path)
-    card = read_card(folder)
-    folders = list(client_folders(folder).values()) if card.kind == "clients" else [folder]
+    card = read_card(path)
+    folders = list(client_folders(path).values()) if card.kind == "clients" else [Path(path)]
     agents: dict[str, dict[str, Any]] = {}
     for part in folders:
         dataset = load_dataset(part)
         agents |= {agent: _agent(rows, dataset) for agent, rows in dataset.rows.items()}
     description = as_dict(card)
     description.pop("files")
-    size = sum(file.stat().st_size for part in folders for file in part.glob("*.json"))
-    return {"path": str(folder), "bytes": size, "card": description, "agents": agents}
+    size = sum(file.stat().st_size for part in folders for file in storage.local(part).glob("*.json"))
+    return {"path": storage.name(path), "bytes": size, "card": description, "agents": agents}
 
 
 def _agent(rows: Columns, dataset: Dataset) -> dict[str, Any]:

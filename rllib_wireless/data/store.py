@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rllib_wireless import storage
 from rllib_wireless.data import cache
 from rllib_wireless.data.card import Card, EnvironmentCard, check_environment, environment_card, read_card
 from rllib_wireless.data.format import CARD, STATE, Columns
@@ -19,7 +20,7 @@ class Dataset:
     """A data set in memory, rows in the order of the files (by time within a line).
 
     Args:
-        path: Its folder.
+        path: Its folder, or its URI.
         card: Its card.
         rows: {agent: {column: [T, ...]}}; columns and their types are in `data.format.COLUMNS`.
         joint_state: `eps_id`, `t` and `obs` [T, S] of the joint state, or None. Rows point to it by `t` and `new_t`.
@@ -90,21 +91,21 @@ def load_dataset(
     """Load a data set, from the cache where it was read before.
 
     Args:
-        path: Its folder.
+        path: Its folder, or its URI.
         environment: The environment that it should fit; another one's data is refused.
         use_cache: Whether to look into the cache and to write to it.
 
     Raises:
         DataError: Naming file, line and column of the first thing that is wrong.
     """
-    folder = Path(path)
-    card = read_card(folder)
+    card = read_card(path)
     if card.kind == "clients":
-        problem = f"it holds one data set per agent; open one of them, for example {folder / next(iter(card.agents))}"
-        raise DataError(problem, folder)
+        example = storage.name(storage.join(path, next(iter(card.agents))))
+        raise DataError(f"it holds one data set per agent; open one of them, for example {example}", storage.name(path))
     if environment is not None:
         wanted = environment_card(environment) if isinstance(environment, BatchedEnv) else environment
-        check_environment(card, wanted, folder)
+        check_environment(card, wanted, Path(path))
+    folder = storage.local(path)
     entry = cache.entry_path(folder, data_files(folder, card)) if use_cache else None
     content = cache.load(entry) if entry is not None else None
     if content is None or not _fits(content, card):
@@ -112,7 +113,7 @@ def load_dataset(
         if entry is not None:
             cache.save(entry, content)
     rows = {agent: {name: content.rows[agent][name] for name in card.columns} for agent in card.agents}
-    return Dataset(folder, card, rows, content.state)
+    return Dataset(Path(path), card, rows, content.state)
 
 
 def client_folders(path: Path | str) -> dict[str, Path]:
@@ -122,15 +123,13 @@ def client_folders(path: Path | str) -> dict[str, Path]:
         DataError: Where a folder is no client's, for example because it holds joint data.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        raise DataError("there is no such folder", folder)
-    children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
-    card = read_card(folder) if not children or (folder / CARD).exists() else None
+    children = storage.folders(folder)
+    card = read_card(folder) if not children or storage.holds(folder, CARD) else None
     if card is not None and card.kind != "clients":
         raise DataError("it is not a folder of clients' data; collect with `--split agents`", folder)
     clients: dict[str, Path] = {}
     order: tuple[str, ...] = ()
-    for child in sorted(children):
+    for child in children:
         own = read_card(child)
         if own.kind != "client":
             raise DataError("a client's folder must hold that agent's data alone, but this is joint data", child)
@@ -154,12 +153,12 @@ def cell_folders(path: Path | str) -> dict[str, dict[str, Path]]:
         DataError: As `client_folders`, for any cell.
     """
     folder = Path(path)
-    if not folder.is_dir() or (folder / CARD).exists():
+    if storage.holds(folder, CARD):
         return {"": client_folders(folder)}
-    children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    if not any((child / CARD).exists() and read_card(child).kind == "clients" for child in children):
+    children = storage.folders(folder)
+    if not any(storage.holds(child, CARD) and read_card(child).kind == "clients" for child in children):
         return {"": client_folders(folder)}
-    return {child.name: client_folders(child) for child in children}
+    return {storage.title(child): client_folders(child) for child in children}
 
 
 def _fits(content: Content, card: Card) -> bool:

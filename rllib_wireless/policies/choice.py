@@ -45,6 +45,22 @@ class Choice:
         _choose(values, mask, uniform, self.mode == "greedy", self.epsilon, actions, prob)
         return actions, prob
 
+    def probabilities(self, values: FloatArray, mask: BoolArray) -> FloatArray:
+        """Probabilities [B, N, A] of all actions for values [B, N, A]; those of illegal ones are zero."""
+        legal = np.where(mask, values, -np.inf)
+        top = legal.max(-1, keepdims=True)
+        if self.mode == "greedy":
+            weights = np.zeros_like(values)
+            np.put_along_axis(weights, legal.argmax(-1)[..., None], 1.0, -1)
+        else:
+            weights = np.exp(legal - np.where(np.isfinite(top), top, 0.0))
+            # Where nothing is known of any legal action, `__call__` takes the lowest one.
+            weights[..., 0] += weights.sum(-1) == 0.0
+        total = weights.sum(-1, keepdims=True)
+        uniform = mask / mask.sum(-1, keepdims=True).clip(min=1)
+        law: FloatArray = ((1.0 - self.epsilon) * weights / total + self.epsilon * uniform).astype(np.float32)
+        return law
+
 
 @jit
 def _choose(

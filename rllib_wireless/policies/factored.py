@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-from rllib_wireless.envs.base import EnvStep, IntArray
+from rllib_wireless.envs.base import EnvStep, FloatArray, IntArray
 from rllib_wireless.envs.random import StepRandom
 from rllib_wireless.errors import DataError
 from rllib_wireless.policies.joint import JointNetworkPolicy
@@ -25,9 +25,14 @@ class FactoredNetworkPolicy(JointNetworkPolicy):
 
     def act(self, step: EnvStep, random: StepRandom) -> IntArray:
         """Choose legal actions, [B, N]."""
-        logits = self._team.logits(step.obs.reshape(len(step.obs), 1, -1))
-        actions, _ = self._team.choose(logits.reshape(step.action_mask.shape), step.action_mask, random.uniform())
+        actions, _ = self._team.choose(self._logits(step), step.action_mask, random.uniform())
         return actions
+
+    def probabilities(self, step: EnvStep) -> FloatArray:
+        return self._team.choose.probabilities(self._logits(step), step.action_mask)
+
+    def _logits(self, step: EnvStep) -> FloatArray:
+        return self._team.logits(step.obs.reshape(len(step.obs), 1, -1)).reshape(step.action_mask.shape)
 
     @classmethod
     def from_portable(cls, extra: dict[str, Any], tensors: Tensors, agents: Sequence[str]) -> Self:

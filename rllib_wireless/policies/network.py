@@ -115,6 +115,9 @@ class NetworkPolicy(PortablePolicy):
         actions, self.action_prob = self.choose(self.logits(step.obs), step.action_mask, random.uniform())
         return actions
 
+    def probabilities(self, step: EnvStep) -> FloatArray:
+        return self.choose.probabilities(self.logits(step.obs), step.action_mask)
+
     def logits(self, obs: FloatArray) -> FloatArray:
         """The networks' outputs [B, N, A] for observations [B, N, D]; sets no gradient."""
         out = np.empty((*obs.shape[:2], self.num_actions), np.float32)

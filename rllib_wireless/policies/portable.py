@@ -21,8 +21,8 @@ import safetensors.numpy
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from rllib_wireless import __version__
-from rllib_wireless.envs.base import BatchedEnv, ObsField
+from rllib_wireless import __version__, storage
+from rllib_wireless.envs.base import BatchedEnv, EnvStep, FloatArray, ObsField
 from rllib_wireless.envs.policy import Policy
 from rllib_wireless.envs.registry import make_env
 from rllib_wireless.errors import DataError, UserError
@@ -62,6 +62,14 @@ class PortablePolicy(Policy):
     @abstractmethod
     def num_actions(self) -> int:
         """Number A of actions it chooses from."""
+
+    def probabilities(self, step: EnvStep) -> FloatArray:
+        """Probabilities [B, N, A] of all actions, given which the agents draw independently of each other.
+
+        Raises:
+            UserError: Where they do not.
+        """
+        raise UserError(f"a policy of the kind {self.kind} draws the agents' actions together, not each by itself")
 
     @abstractmethod
     def slice(self, agent_index: int) -> "PortablePolicy":
@@ -180,10 +188,10 @@ def slice_policy(policy: PortablePolicy, agent: str) -> PortablePolicy:
 
 
 def policy_folder(path: Path | str) -> Path | None:
-    """The portable policy at `path` or in the training output there, None where there is none."""
-    for folder in (Path(path), Path(path) / "policy"):
-        if (folder / _JSON).is_file():
-            return folder
+    """The portable policy at `path`, a folder or a URI, or in the training output there; None where there is none."""
+    for place in (Path(path), storage.join(path, "policy")):
+        if storage.holds(place, _JSON):
+            return storage.local(place)
     return None
 
 

@@ -63,15 +63,23 @@ class TablePolicy(PortablePolicy):
 
     def act(self, step: EnvStep, random: StepRandom) -> IntArray:
         """Draw legal actions [B, N] and set `action_prob` [B, N]."""
-        weights = self.table[np.arange(len(self.agents)), cells(step.obs, self.grid)] * step.action_mask
-        # Where the mask leaves nothing of a row, all that is legal is alike.
-        weights = np.where(weights.sum(-1, keepdims=True) > 0, weights, step.action_mask).astype(np.float64)
+        weights = self._weights(step)
         partial = np.cumsum(weights, -1)
         total = partial[..., -1]
         actions: IntArray = (random.uniform()[..., None] * total[..., None] >= partial).sum(-1)
         chosen = np.take_along_axis(weights, actions[..., None], -1)[..., 0]
         self.action_prob = (chosen / total).astype(np.float32)
         return actions
+
+    def probabilities(self, step: EnvStep) -> FloatArray:
+        weights = self._weights(step)
+        law: FloatArray = (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
+        return law
+
+    def _weights(self, step: EnvStep) -> npt.NDArray[np.float64]:
+        """What the table says of legal actions, [B, N, A]; where the mask leaves nothing of a row, all that is legal is alike."""
+        weights = self.table[np.arange(len(self.agents)), cells(step.obs, self.grid)] * step.action_mask
+        return np.where(weights.sum(-1, keepdims=True) > 0, weights, step.action_mask).astype(np.float64)
 
     def slice(self, agent_index: int) -> "TablePolicy":
         return TablePolicy(self.table[agent_index : agent_index + 1], self.grid, [self.agents[agent_index]])

@@ -129,6 +129,9 @@ class TreesPolicy(PortablePolicy):
         actions, self.action_prob = self.choose(self.values(step), step.action_mask, random.uniform())
         return actions
 
+    def probabilities(self, step: EnvStep) -> FloatArray:
+        return self.choose.probabilities(self.values(step), step.action_mask)
+
     def values(self, step: EnvStep) -> FloatArray:
         """Q-values [B, N, A] of the legal actions of agents that act; minus infinity elsewhere."""
         values = np.full(step.action_mask.shape, -np.inf, np.float32)

@@ -60,8 +60,11 @@ WORLDS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     **{f"lambda_{lam:g}": {"fairness_exponent": lam} for lam in (0.5, 0.7, 0.9)},
     "dense": {"area_m": 100.0},
+    "told": {"sharing_radius": 1, "observation": "full"},
+    "dense_told": {"area_m": 100.0, "sharing_radius": 1, "observation": "full"},
 }
-"""Fields of the environment that differ from the defaults, by name. In `dense` interference couples access points strongly."""
+"""Fields of the environment that differ from the defaults, by name. In `dense` interference couples access points strongly; where
+they are `told`, each also sees what all others measured."""
 
 
 @dataclass(frozen=True)

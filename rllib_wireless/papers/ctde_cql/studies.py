@@ -64,6 +64,15 @@ def studies(s: Scale) -> dict[str, list[Row]]:
             *(Row({"policy": LABELS[name]}, f"{name}-dense") for name in (*RULES, "sac")),
             *(Row({"policy": LABELS[name]}, Arm(name, "sac", s.rows, "dense")) for name in PARADIGMS),
         ],
+        "told": [
+            Row({"area": area, "policy": label}, Arm(name, "random", s.rows, world))
+            for area, worlds in (("500 m", ("default", "told")), ("100 m", ("dense", "dense_told")))
+            for name, label, world in (
+                ("ctde", LABELS["ctde"], worlds[0]),
+                ("ctde", f"{LABELS['ctde']}, told", worlds[1]),
+                ("centralized", LABELS["centralized"], worlds[0]),
+            )
+        ],
         "wide": [
             Row({"hidden layers": f"2 x {width}", "policy": LABELS[name]}, Arm(name, "sac", s.rows, wide=wide))
             for wide, width in ((False, 64), (True, s.wide[0]))

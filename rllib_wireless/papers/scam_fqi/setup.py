@@ -51,7 +51,7 @@ WORLDS = {
     "access_points": World(
         {"split": "train"},
         "radio_resource",
-        {"random": "random walk (the log)", "full_reuse": "full reuse", "local_threshold": "threshold, own PF ratio"},
+        {"random": "random walk (the log)", "full_reuse": "full reuse", "itlinq": "ITLinQ, tuned"},
         ("score", "sum_rate", "tail_rate"),
         steps=40_000,
         test=Test(copies=100, steps=None),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def judge(s: Scale, world: str, source: str, out: Path, progress: Progress) -> J
     """
     w = WORLDS[world]
     with work_folder(out, f"{world}-{source}") as folder:
-        collect(w.env, w.env_config, _behaviours(w.behaviours), s.steps, folder / "log", seed=s.data_seed)
+        _collect(s, w, w.behaviours, folder / "log")
         model = _model(s, world, out) if "model" in s.judges or w.sources[source].algorithm == "fedmorl" else None
         found: Json = {}
         for name, policy in _policies(s, w, world, source, folder, model):
@@ -79,7 +79,7 @@ def _train(s: Scale, w: World, source: Source, folder: Path) -> None:
         iterations=max(source.kept),
     )
     if source.behaviours:
-        collect(w.env, w.env_config, run.behaviours, s.steps, folder / "data", seed=s.data_seed)
+        _collect(s, w, source.behaviours, folder / "data")
     else:
         (folder / "data").symlink_to(folder / "log", target_is_directory=True)
 
@@ -136,7 +136,7 @@ def _scratch(parent: Path, name: str) -> Iterator[Path]:
 def _measure(s: Scale, w: World, policy: PortablePolicy) -> Json:
     """What a policy really earns, with its standard error over copies or episodes: mean over agents of the reward per unit of time."""
     config = {**w.env_config, **w.test_config}
-    test = w.test
+    test = s.test or w.test
     measured = evaluate(
         policy,
         w.env,
@@ -166,12 +166,19 @@ def _estimates(s: Scale, w: World, policy: PortablePolicy, log: Path, model: Pat
 
 
 def _arguments(w: World, name: str, model: Path | None) -> dict[str, Any]:
-    arguments: dict[str, Any] = dict(JUDGES[name].arguments)
+    arguments: dict[str, Any] = {**w.arguments, **JUDGES[name].arguments}
     if arguments.get("method") == "importance" and not w.recorded:
         arguments["behaviour"] = "fit"
     if arguments.get("method") == "model":
         arguments |= {"model": str(model), "view": "team" if w.plays else "agents"}
     return arguments
+
+
+def _collect(
+    s: Scale, w: World, names: tuple[str, ...], folder: Path, split: Literal["none", "agents"] = "none"
+) -> None:
+    acting = _behaviours(names)
+    collect(w.env, w.env_config, acting, s.steps, folder, seed=s.data_seed, num_envs=w.copies, split=split)
 
 
 def _behaviours(names: tuple[str, ...]) -> tuple[Behaviour, ...]:

@@ -1,0 +1,69 @@
+"""What sweeps are worth: settings found on validation seeds or drops, beside the defaults, on logs and tests that no sweep saw."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rllib_wireless.papers.experiment import Cell, Claim, Json
+from rllib_wireless.papers.intervals import by_seed, paired
+from rllib_wireless.papers.resumable import Experiment, at_both_scales
+from rllib_wireless.papers.tuning.learning import ARMS, sweep_and_test
+from rllib_wireless.papers.tuning.setup import DEMO, PAPER, SEARCHES, Scale
+
+__all__ = ["experiment", "main_claims", "reproduce", "table"]
+
+_LABELS = {"defaults": "defaults", "tuned": "tuned"}
+
+
+def experiment(s: Scale) -> Experiment:
+    """The experiment at some scale: a cell an algorithm, which goes on with its sweep if it was interrupted."""
+    cells = [Cell(name, partial(sweep_and_test, s, name)) for name in SEARCHES]
+    return Experiment("tuning", s.name, s.describe(), cells, _summarise, draw)
+
+
+reproduce = at_both_scales(partial(experiment, DEMO), partial(experiment, PAPER))
+
+
+def draw(content: Json, out: Path) -> None:
+    """Nothing: each sweep's own figures are in its folder."""
+
+
+def table(content: Json) -> list[dict[str, Any]]:
+    """A row an algorithm and its settings, tested."""
+    return [
+        {"policy": f"{algorithm}, {row['arm']['settings']}", **row["metrics"]}
+        for algorithm in SEARCHES
+        for row in content["studies"].get(algorithm, [])
+    ]
+
+
+def main_claims(content: Json) -> list[Json]:
+    """All claims."""
+    return list(content["claims"])
+
+
+def _summarise(results: Mapping[str, Json]) -> tuple[list[Claim], Json]:
+    studies, claims = {}, []
+    for name, result in results.items():
+        metrics = SEARCHES[name].metrics
+        studies[name] = [
+            {
+                "name": f"{name}-{arm}",
+                "arm": {"settings": _LABELS[arm]},
+                "metrics": {
+                    metric: by_seed([seed[arm][metric] for seed in result["test"]]) for metric in result["test"][0][arm]
+                }
+                | {f"validation_{metric}": by_seed([result["validation"][arm][metric]]) for metric in metrics},
+            }
+            for arm in ARMS
+        ]
+        for metric in metrics:
+            tuned, default = ([seed[arm][metric] for seed in result["test"]] for arm in ("tuned", "defaults"))
+            difference = paired(tuned, default)
+            lower, upper = difference["ci95"]
+            words = f"{name}: the tuned settings have a higher {metric.replace('_', ' ')} than the defaults on the test"
+            met = lower is not None and lower > 0.0
+            claims.append(Claim(f"{name}-{metric}", words, "not in a paper", difference["mean"], (lower, upper), met))
+    found = {name: {key: result[key] for key in ("settings", "sweep")} for name, result in results.items()}
+    return claims, {"studies": studies, "found": found}
