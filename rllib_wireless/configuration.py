@@ -4,6 +4,7 @@ A configuration is a pydantic dataclass whose fields are declared with `field`, 
 and source stand in one place, and `rllib-wireless list` and the documentation read them from there.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Self
@@ -56,7 +57,7 @@ class Configuration:
         Raises:
             ConfigError: Naming the field, what was given and what is allowed.
         """
-        known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        known = [f.name for f in _own_first(cls)]
         for name, value in given.items():
             if name not in known:
                 raise ConfigError(cls.owner, name, value, f"there is no such field; fields are {', '.join(known)}")
@@ -71,7 +72,7 @@ class Configuration:
     def documentation(cls) -> list[FieldDoc]:
         """Every field with its default, type, unit, meaning and source; inherited ones last."""
         docs = []
-        for f in sorted(fields(cls), key=lambda f: f.name not in cls.__annotations__):  # type: ignore[arg-type]
+        for f in _own_first(cls):
             info = f.default
             assert isinstance(info, FieldInfo), f"{cls.__name__}.{f.name} is not declared with field()"
             extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
@@ -84,6 +85,11 @@ class Configuration:
                 )
             )
         return docs
+
+
+def _own_first(cls: type[Configuration]) -> list[dataclasses.Field[Any]]:
+    """The fields of a configuration, inherited ones last."""
+    return sorted(fields(cls), key=lambda f: f.name not in cls.__annotations__)  # type: ignore[arg-type]
 
 
 def _allowed(error: ValidationError, name: str) -> str:

@@ -63,7 +63,7 @@ def test_a_variant_is_its_algorithm_with_other_settings(tmp_path: Path) -> None:
     [
         (
             lambda c: c.training(learning_rate=0.1),
-            r"bc: learning_rate = 0.1, but there is no such field; fields are lr",
+            r"bc: learning_rate = 0.1, but there is no such field; fields are mode",
         ),
         (lambda c: c.training(lr=-1.0), r"bc: lr = -1.0, but it should be greater than 0"),
         (lambda c: c.training(mode="loud"), r"bc: mode = 'loud', but it should be 'sample' or 'greedy'"),

@@ -5,7 +5,7 @@ import importlib
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from rllib_wireless.algorithms.fedmorl.statistics import client_statistics
 from rllib_wireless.algorithms.fedmorl.world_model import WorldModel
 from rllib_wireless.cli import run
 from rllib_wireless.data import Behaviour, collect, load_dataset
+from rllib_wireless.envs import registry
 from rllib_wireless.envs.base import FloatArray, ObsField, observation_space
 from rllib_wireless.envs.random import StepRandom
-from rllib_wireless.envs.registry import register
 from rllib_wireless.errors import UserError
 from rllib_wireless.policies import (
     FactoredNetworkPolicy,
@@ -41,8 +41,6 @@ from rllib_wireless.tuning import estimate
 from rllib_wireless.tuning.offline.log import as_step, decide, read_logs
 
 Floats = npt.NDArray[np.float64]
-register(SPEC)
-register(toy_env.SPEC)
 
 
 class Measured(TableGame):
@@ -60,7 +58,14 @@ class Measured(TableGame):
         return np.concatenate([seen, 0.5 * seen[..., :1]], -1)
 
 
-register(dataclasses.replace(SPEC, env=Measured))
+@pytest.fixture(scope="module", autouse=True)
+def games_by_name() -> Iterator[None]:
+    """The environments of these tests, for as long as they run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for spec in (SPEC, toy_env.SPEC, dataclasses.replace(SPEC, env=Measured)):
+            patch.setitem(registry._SPECS, spec.env.name, spec)
+        yield
+
 
 QUICK: dict[str, Any] = {"steps": 200, "hiddens": (32,), "lr": 1e-2}
 

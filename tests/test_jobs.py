@@ -212,6 +212,33 @@ def test_training_survives_the_death_of_a_node(cluster: Cluster, query: str, tmp
         assert (killed / "policy" / file.name).read_bytes() == file.read_bytes()
 
 
+def test_a_sweep_survives_the_death_of_a_node(cluster: Cluster, csma_data: Path, tmp_path: Path) -> None:
+    cluster.start_worker("third")
+    out = tmp_path / "sweep"
+    given: list[str | Path] = [
+        "tune",
+        "bc",
+        "--env",
+        "channel_access",
+        "-c",
+        "num_stations=3",
+        "--data",
+        csma_data,
+        "--out",
+        out,
+    ]
+    given += ["--trials", "4", "--iterations", "4", "--metric", "throughput_ratio", "--scheduler", "none"]
+    for setting in ("fcnet_hiddens=[16]", "dataset_num_iters_per_learner=300", "evaluation_duration=800"):
+        given += ["-s", setting]
+    job = cluster.begin(*given, "--address", cluster.jobs)
+    _wait_for(lambda: len(list(out.glob("trials/*/*/progress.jsonl"))) >= 3, job)
+    cluster.kill("third")
+    _, err = job.communicate()
+    assert job.returncode == 0, err
+    trials = json.loads((out / "results.json").read_text())["trials"]
+    assert len(trials) == 4 and all(trial["state"] == "done" for trial in trials)
+
+
 def _wait_for(condition: Any, job: subprocess.Popen[str]) -> None:
     while not condition():
         assert job.poll() is None, job.communicate()

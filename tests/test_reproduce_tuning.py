@@ -45,7 +45,7 @@ def test_found_settings_and_defaults_meet_the_same_tests(
     (claim,) = content["claims"]
     tuned, defaults = ([seed[arm]["score"] for seed in result["test"]] for arm in ("tuned", "defaults"))
     assert claim["measured"] == pytest.approx(sum(a - b for a, b in zip(tuned, defaults, strict=True)) / 2)
-    assert [row["policy"] for row in tuning.table(content)] == ["bc, defaults", "bc, tuned"]
+    assert [row["policy"] for row in tuning.table(content)] == ["bc, defaults: score", "bc, tuned: score"]
 
 
 @pytest.mark.parametrize("scale", [PAPER, DEMO], ids=lambda s: s.name)

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rllib_wireless.papers.experiment import Cell, Claim, Json
 from rllib_wireless.papers.intervals import by_seed, paired
 from rllib_wireless.papers.resumable import Experiment, at_both_scales
+from rllib_wireless.papers.tuning.figures import draw
 from rllib_wireless.papers.tuning.learning import ARMS, sweep_and_test
 from rllib_wireless.papers.tuning.setup import DEMO, PAPER, SEARCHES, Scale
 
-__all__ = ["experiment", "main_claims", "reproduce", "table"]
+__all__ = ["draw", "experiment", "main_claims", "reproduce", "table"]
 
 _LABELS = {"defaults": "defaults", "tuned": "tuned"}
 
@@ -25,15 +25,16 @@ def experiment(s: Scale) -> Experiment:
 reproduce = at_both_scales(partial(experiment, DEMO), partial(experiment, PAPER))
 
 
-def draw(content: Json, out: Path) -> None:
-    """Nothing: each sweep's own figures are in its folder."""
-
-
 def table(content: Json) -> list[dict[str, Any]]:
-    """A row an algorithm and its settings, tested."""
+    """A row an algorithm, objective and settings."""
     return [
-        {"policy": f"{algorithm}, {row['arm']['settings']}", **row["metrics"]}
-        for algorithm in SEARCHES
+        {
+            "policy": f"{algorithm}, {row['arm']['settings']}: {metric}",
+            "validation": row["metrics"][f"validation_{metric}"],
+            "test": row["metrics"][metric],
+        }
+        for algorithm, search in SEARCHES.items()
+        for metric in search.metrics
         for row in content["studies"].get(algorithm, [])
     ]
 

@@ -58,7 +58,9 @@ def sweep_and_test(s: Scale, name: str, out: Path, progress: Progress) -> Json:
         run = _run(s, name, k, {})
         with work_folder(out, f"{name}_{k}") as work:
             collect_log(run, work / "data", seed=run.data_seed)
-            tests.append({arm: _test(_run(s, name, k, {} if arm == "defaults" else found), work) for arm in ARMS})
+            by_default = _test(run, work)
+            tuned = by_default if best is defaults else _test(_run(s, name, k, found), work)
+            tests.append({"defaults": by_default, "tuned": tuned})
     shutil.rmtree(log, ignore_errors=True)
     return {
         "settings": found,

@@ -88,5 +88,5 @@ class Scale:
         return {**asdict(self), "searches": {name: asdict(search) for name, search in SEARCHES.items()}}
 
 
-PAPER = Scale("paper", {"ctde_cql": 16, "fedmorl": 10}, {"ctde_cql": 4, "fedmorl": None}, test_seeds=3)
+PAPER = Scale("paper", {"ctde_cql": 16, "fedmorl": 36}, {"ctde_cql": 4, "fedmorl": None}, test_seeds=5)
 DEMO = Scale("demo", {"ctde_cql": 4, "fedmorl": 2}, {"ctde_cql": 1, "fedmorl": None}, test_seeds=2)
