@@ -260,13 +260,14 @@ def run_waiting_cells(out: Path) -> None:
 
 
 def test_a_node_that_dies_loses_only_the_cells_it_is_running(cluster: Cluster, tmp_path: Path) -> None:
-    """Four cells on two nodes with two CPUs each."""
+    """Four cells on two nodes with two CPUs each; a third one takes those of the node that dies."""
     cluster.start_worker("second")
     call = f"from pathlib import Path; import test_jobs; test_jobs.run_waiting_cells(Path({str(tmp_path)!r}))"
     env = {**cluster.env, "RAY_ADDRESS": cluster.gcs}
     driver = subprocess.Popen([sys.executable, "-c", call], env=env, stdout=subprocess.PIPE, text=True)
     _wait_for(lambda: len(list(tmp_path.glob("*.runs"))) == 4, driver)
     cluster.kill("second")
+    cluster.start_worker("spare")
     _wait_for(lambda: sum(len(file.read_text().splitlines()) for file in tmp_path.glob("*.runs")) > 4, driver)
     (tmp_path / "go").touch()
     said, _ = driver.communicate()
