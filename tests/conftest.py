@@ -11,7 +11,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _CACHE = tempfile.TemporaryDirectory(prefix="rllib-wireless-cache-")
 os.environ["RLLIB_WIRELESS_CACHE"] = _CACHE.name
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+
+# An example that compiles, or that waits for a busy machine, takes as long as it takes.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -67,14 +67,14 @@ def test_krum_chooses_by_brute_force(n: int, f: int) -> None:
 ROWS = arrays(np.float32, st.tuples(st.integers(5, 8), st.just(6)), elements=st.floats(-100, 100, width=32))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS, st.permutations(range(8)), st.sampled_from(["fedavg", "mean", "median", "trimmed_mean"]))
 def test_the_order_of_clients_does_not_matter(values: np.ndarray, order: list[int], how: Aggregation) -> None:
     order = [k for k in order if k < len(values)]
     np.testing.assert_allclose(merged(values[order], how, 1), merged(values, how, 1), atol=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS, st.floats(-(2.0**100), 2.0**100, width=32), st.sampled_from(ROBUST))
 def test_one_client_cannot_move_a_robust_rule_beyond_the_others(
     values: np.ndarray, wrong: float, how: Aggregation

@@ -76,7 +76,7 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(["rewards", "obs", "actions", "terminateds", "action_mask"]),
     st.one_of(
@@ -97,7 +97,7 @@ def test_the_fast_path_gives_what_orjson_gives_or_nothing(column: str, values: l
         assert_equal(scanned[1]["a"], batches["a"])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data())
 def test_the_fast_path_never_takes_what_the_careful_path_refuses(data: st.DataObject) -> None:
     line = bytearray(encode(2, {"a": random_rows(np.random.default_rng(1), 2, False)}))
