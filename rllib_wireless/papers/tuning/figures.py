@@ -9,7 +9,6 @@ from matplotlib import pyplot as plt
 
 from rllib_wireless.papers.experiment import Json
 from rllib_wireless.papers.studies_figure import NAMES
-from rllib_wireless.papers.tuning.setup import SEARCHES
 
 _COLOURS = {"defaults": "#777777", "tuned": "#D55E00"}
 
@@ -17,10 +16,10 @@ _COLOURS = {"defaults": "#777777", "tuned": "#D55E00"}
 def draw(content: Json, out: Path) -> None:
     """Write `figure.png`: every test seed's values, a pair of seeds joined, for each algorithm and objective."""
     panels = [
-        (name, metric, content["studies"][name])
-        for name, search in SEARCHES.items()
-        if name in content["studies"]
-        for metric in search.metrics
+        (name, key.removeprefix("validation_"), rows)
+        for name, rows in content["studies"].items()
+        for key in rows[0]["metrics"]
+        if key.startswith("validation_")
     ]
     figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3.4), squeeze=False, layout="constrained")
     for axis, (name, metric, rows) in zip(axes[0], panels, strict=True):
