@@ -437,7 +437,7 @@ def test_a_killed_sweep_repeats_no_trial_that_was_done(csma_data: Path, tmp_path
 
 KILLED = """
 from rllib_wireless.tuning.sweep import tune
-tune("bc", "channel_access", out={out!r}, trials={trials}, data={data!r}, env_config=dict(num_stations=3), iterations=4,
+tune("bc", "channel_access", out={out!r}, trials={trials}, data={data!r}, env_config=dict(num_stations=3), iterations=30,
      settings=dict(dataset_num_iters_per_learner=100, evaluation_duration=800, num_envs_per_env_runner=8),
      metrics=["throughput_ratio"], resume=True, concurrent=2)
 """

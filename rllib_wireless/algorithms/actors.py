@@ -1,8 +1,11 @@
 """Ray actors that come back by themselves after a crash, and calls that go on without those that are away."""
 
 import logging
+import math
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -10,6 +13,23 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def ray_with(cpus: float) -> Iterator[None]:
+    """Start Ray with room for so many CPUs of actors, or use the cluster that RAY_ADDRESS names, unless it runs already."""
+    if ray.is_initialized():
+        yield
+        return
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=False)
+    else:
+        room = max(os.cpu_count() or 1, math.ceil(cpus))
+        ray.init("local", num_cpus=room, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 class ManagedActor:

@@ -8,11 +8,10 @@ policy/           the portable policy
 """
 
 import logging
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -309,23 +308,13 @@ def _append(path: Path, row: Row) -> None:
 @contextmanager
 def _ray_for(config: "OfflineMultiAgentConfig") -> Iterator[None]:
     """Start Ray with room for all actors where there are any, unless the caller has done so."""
-    import ray
+    from rllib_wireless.algorithms.actors import ray_with
 
     # RLlib builds a class of its own that it calls deprecated, and says so at every RLModule.
     logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
     bundles = config.algo_class.default_resource_request(config).bundles
-    if len(bundles) == 1 or ray.is_initialized():
+    with ray_with(sum(bundle.get("CPU", 0) for bundle in bundles)) if len(bundles) > 1 else nullcontext():
         yield
-        return
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False)
-    else:
-        cpus = max(os.cpu_count() or 1, math.ceil(sum(bundle.get("CPU", 0) for bundle in bundles)))
-        ray.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from ray.tune.logger.tensorboardx import TBXLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from typing_extensions import override
 
+from rllib_wireless.algorithms.actors import ray_with
 from rllib_wireless.tracking import WandbMode
 from rllib_wireless.tuning.report import Seconds, table_row
 from rllib_wireless.tuning.search import ENDED, TRIAL, StudySearch
@@ -215,19 +216,8 @@ def _ray_for(need: PlacementGroupFactory, concurrent: int | None) -> Iterator[No
     """Start Ray with room for the trials, unless it runs."""
     for name in ("ray.tune", "ray._common.deprecation", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    with _environment(_TUNE_SETTINGS):
-        if ray.is_initialized():
-            yield
-            return
-        if "RAY_ADDRESS" in os.environ:
-            ray.init(log_to_driver=False)
-        else:
-            cpus = max(os.cpu_count() or 1, math.ceil(_cpus(need) * (concurrent or 1)))
-            ray.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    with _environment(_TUNE_SETTINGS), ray_with(_cpus(need) * (concurrent or 1)):
+        yield
 
 
 @contextmanager

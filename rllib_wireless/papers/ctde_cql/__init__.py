@@ -13,9 +13,10 @@ from rllib_wireless.papers import studies_figure
 from rllib_wireless.papers.ctde_cql import figures
 from rllib_wireless.papers.ctde_cql.claims import all_claims
 from rllib_wireless.papers.ctde_cql.setup import DEMO, PAPER, Scale
-from rllib_wireless.papers.ctde_cql.studies import HEADLINE, all_cells, measured_policies, study_tables
+from rllib_wireless.papers.ctde_cql.studies import HEADLINE, all_cells, measured_policies, studies
 from rllib_wireless.papers.experiment import Claim, Json
 from rllib_wireless.papers.resumable import Experiment, at_both_scales
+from rllib_wireless.papers.studies import every_claim, tables_of
 
 _SHOWN = ("score", "score_per_episode", "sum_rate", "tail_rate", "silent_share")
 
@@ -56,9 +57,7 @@ def table(content: Json) -> list[dict[str, Any]]:
     ]
 
 
-def main_claims(content: Json) -> list[Json]:
-    """The claims to show: all."""
-    return list(content["claims"])
+main_claims = every_claim
 
 
 def _number(column: str, unit: float, arm: Mapping[str, str]) -> float:
@@ -67,4 +66,4 @@ def _number(column: str, unit: float, arm: Mapping[str, str]) -> float:
 
 def _summarise(s: Scale, results: Mapping[str, Json]) -> tuple[list[Claim], Json]:
     policies = measured_policies(s, results)
-    return all_claims(s, policies), {"studies": study_tables(s, policies), "policies": policies}
+    return all_claims(s, policies), {"studies": tables_of(studies(s), policies), "policies": policies}

@@ -8,6 +8,7 @@ from rllib_wireless.papers.ctde_cql.learning import Arm
 from rllib_wireless.papers.ctde_cql.setup import BASELINES, LABELS, Scale
 from rllib_wireless.papers.experiment import Claim, Json
 from rllib_wireless.papers.intervals import paired
+from rllib_wireless.papers.studies import claim_of
 
 _OWN = "not in the summary"
 _FLAT = 0.02
@@ -49,11 +50,7 @@ class Contrast:
             return None
         high, low = (policies[name]["metrics"][self.metric]["values"] for name in (self.higher, self.lower))
         difference = paired(high, [self.factor * value for value in low])
-        if difference["n"] < 2:
-            return None
-        lower, upper = difference["ci95"]
-        met = lower > self.least and upper < self.most
-        return Claim(self.id, self.words, self.paper, difference["mean"], (lower, upper), met)
+        return claim_of(self.id, self.words, self.paper, difference, self.least, self.most)
 
 
 def all_claims(s: Scale, policies: Json) -> list[Claim]:

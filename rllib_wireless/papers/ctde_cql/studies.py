@@ -1,8 +1,7 @@
 """The studies: which policies are compared, the cells that measure them, and their results as one table a study."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import partial
 from statistics import fmean
 
@@ -10,6 +9,7 @@ from rllib_wireless.papers.ctde_cql.learning import Arm, learn_offline, learn_on
 from rllib_wireless.papers.ctde_cql.setup import LABELS, LEARNERS, ONLINE, RULES, Scale
 from rllib_wireless.papers.experiment import Cell, Json
 from rllib_wireless.papers.intervals import by_seed
+from rllib_wireless.papers.studies import Row, seeds_done
 
 PARADIGMS = ("centralized", "ctde", "independent")
 HEADLINE = "headline"
@@ -19,24 +19,7 @@ _LAMBDAS = {0.5: "lambda_0.5", 0.7: "lambda_0.7", 0.8: "default", 0.9: "lambda_0
 _DATA = ("sac", "dqn", "random", "itlinq")
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of a study's table.
-
-    Args:
-        shown: What the table says of it, by column.
-        policy: An arm; or the name of a rule or of an online learner, with its world.
-    """
-
-    shown: Mapping[str, str]
-    policy: Arm | str
-
-    @property
-    def name(self) -> str:
-        return self.policy if isinstance(self.policy, str) else self.policy.name
-
-
-def studies(s: Scale) -> dict[str, list[Row]]:
+def studies(s: Scale) -> dict[str, list[Row[Arm]]]:
     """All studies by name; the headline has more training seeds than the others."""
     return {
         HEADLINE: [
@@ -110,31 +93,9 @@ def measured_policies(s: Scale, results: Mapping[str, Json]) -> Json:
     """Every policy's metrics by seed and the quantiles of its users' rates, as far as there are results."""
     found: Json = {}
     for row in itertools.chain.from_iterable(studies(s).values()):
-        seeds = _by_seed(s, results, row.name)
+        seeds = seeds_done(results, row.name, s.num_seeds, of_rule=row.name.split("-")[0] in RULES)
         if seeds and row.name not in found:
             metrics = {name: by_seed([seed["metrics"][name] for seed in seeds]) for name in seeds[0]["metrics"]}
             rates = [fmean(values) for values in zip(*(seed["rates"] for seed in seeds), strict=True)]
             found[row.name] = {"metrics": metrics, "rates": rates}
     return found
-
-
-def study_tables(s: Scale, policies: Json) -> Json:
-    """For each study a row a policy, as far as there are results."""
-    return {
-        study: [
-            {"name": row.name, "arm": dict(row.shown), "metrics": policies[row.name]["metrics"]}
-            for row in rows
-            if row.name in policies
-        ]
-        for study, rows in studies(s).items()
-    }
-
-
-def _by_seed(s: Scale, results: Mapping[str, Json], name: str) -> Sequence[Json]:
-    """What was measured with seeds 0, 1, ..., up to the first that is not done."""
-    kind, *world = name.split("-")
-    if kind in RULES:
-        cells = (results.get(f"rules-{world[0]}_{seed}", {}).get(kind) for seed in range(s.num_seeds))
-    else:
-        cells = (results.get(f"{name}_{seed}") for seed in range(s.num_seeds))
-    return [cell for cell in itertools.takewhile(bool, cells) if cell]

@@ -11,6 +11,7 @@ from rllib_wireless.papers.dcc import experiment
 from rllib_wireless.papers.dcc.setup import DEMO, PAPER
 from rllib_wireless.papers.experiment import Json
 from rllib_wireless.papers.resumable import at_both_scales
+from rllib_wireless.papers.studies import every_claim
 
 reproduce = at_both_scales(partial(experiment.experiment, DEMO), partial(experiment.experiment, PAPER))
 
@@ -20,6 +21,4 @@ def table(content: Json) -> list[dict[str, Any]]:
     return experiment.table(content)
 
 
-def main_claims(content: Json) -> list[Json]:
-    """All claims."""
-    return list(content["claims"])
+main_claims = every_claim

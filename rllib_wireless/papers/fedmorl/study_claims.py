@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rllib_wireless.papers.experiment import Claim, Json
 from rllib_wireless.papers.fedmorl.setup import Scale
 from rllib_wireless.papers.intervals import paired
+from rllib_wireless.papers.studies import claim_of
 
 _LOSS = 0.05  # nats a row, by which models may differ and still count as alike
 
@@ -45,13 +46,10 @@ def study_claims(s: Scale, tables: Json) -> list[Claim]:
         if pair[0] is None or pair[1] is None:
             continue
         high, low = (_decades(p["values"]) if contrast.decades else p["values"] for p in pair)
-        difference = paired(high, low)
-        if difference["n"] < 2:
-            continue
-        interval = (difference["ci95"][0], difference["ci95"][1])
         name = f"study-{contrast.study}-{contrast.higher}-{contrast.lower}-{contrast.metric}"
-        met = interval[0] > contrast.least
-        claims.append(Claim(name, contrast.words, contrast.paper, difference["mean"], interval, met))
+        claim = claim_of(name, contrast.words, contrast.paper, paired(high, low), contrast.least)
+        if claim is not None:
+            claims.append(claim)
     return claims
 
 

@@ -14,7 +14,8 @@ from rllib_wireless.papers.resumable import Experiment, at_both_scales
 from rllib_wireless.papers.scam_fqi import figures
 from rllib_wireless.papers.scam_fqi.claims import all_claims
 from rllib_wireless.papers.scam_fqi.setup import DEMO, FIGURE_1, PAPER, Scale
-from rllib_wireless.papers.scam_fqi.studies import all_cells, measured_policies, study_tables
+from rllib_wireless.papers.scam_fqi.studies import all_cells, measured_policies, studies
+from rllib_wireless.papers.studies import every_claim, tables_of
 
 _SHOWN = ("makespan", "livelock")
 
@@ -44,11 +45,9 @@ def table(content: Json) -> list[dict[str, Any]]:
     ]
 
 
-def main_claims(content: Json) -> list[Json]:
-    """The claims to show: all."""
-    return list(content["claims"])
+main_claims = every_claim
 
 
 def _summarise(s: Scale, results: Mapping[str, Json]) -> tuple[list[Claim], Json]:
     policies = measured_policies(s, results)
-    return all_claims(s, policies), {"studies": study_tables(s, policies), "policies": policies}
+    return all_claims(s, policies), {"studies": tables_of(studies(s), policies), "policies": policies}

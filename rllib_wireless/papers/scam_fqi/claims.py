@@ -7,6 +7,7 @@ from rllib_wireless.papers.experiment import Claim, Json
 from rllib_wireless.papers.intervals import estimate
 from rllib_wireless.papers.scam_fqi.setup import FIGURE_1, SELECTED, SHARING, Scale
 from rllib_wireless.papers.scam_fqi.studies import REFERENCE, arm
+from rllib_wireless.papers.studies import claim_of
 
 _PAPER, _OWN = "section 4, comments", "not in the paper"
 _MARGIN = 1.03
@@ -40,10 +41,7 @@ class Contrast:
         values = {name: policies[name]["metrics"][self.metric]["values"] for name in self.weights}
         pairs = zip(*values.values(), strict=False)  # seeds that not all policies have are left out
         sums = estimate([sum(w * v for w, v in zip(self.weights.values(), seed, strict=True)) for seed in pairs])
-        if sums["n"] < 2:
-            return None
-        lower, upper = sums["ci95"]
-        return Claim(self.id, self.words, self.paper, sums["mean"], (lower, upper), lower > 0.0)
+        return claim_of(self.id, self.words, self.paper, sums)
 
 
 def all_claims(s: Scale, policies: Json) -> list[Claim]:

@@ -2,13 +2,13 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from rllib_wireless.papers.experiment import Cell, Json
 from rllib_wireless.papers.intervals import by_seed
 from rllib_wireless.papers.scam_fqi.learning import Arm, learn, measure_rules
 from rllib_wireless.papers.scam_fqi.setup import FIGURE_1, SHARING, WORLDS, Scale
+from rllib_wireless.papers.studies import Row, seeds_done
 
 REFERENCE = "1c"
 """What is shared in the studies of something else."""
@@ -16,29 +16,12 @@ REFERENCE = "1c"
 _STARTS = ("zero", "monte_carlo")
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of a study's table.
-
-    Args:
-        shown: What the table says of it, by column.
-        policy: An arm; or the name of a rule, with its world.
-    """
-
-    shown: Mapping[str, str]
-    policy: Arm | str
-
-    @property
-    def name(self) -> str:
-        return self.policy if isinstance(self.policy, str) else self.policy.name
-
-
 def arm(s: Scale, world: str, sharing: str = REFERENCE, leaf: int | None = None, start: str | None = None) -> Arm:
     """An arm, with the scale's settings where none are given."""
     return Arm(world, sharing, leaf or s.leaf, start or s.start)
 
 
-def studies(s: Scale) -> dict[str, list[Row]]:
+def studies(s: Scale) -> dict[str, list[Row[Arm]]]:
     """All studies by name; the two parts of figure 1 have more training seeds than the others."""
     found = {
         world: [
@@ -74,7 +57,7 @@ def studies(s: Scale) -> dict[str, list[Row]]:
     return found
 
 
-def _clock(s: Scale) -> Iterator[Row]:
+def _clock(s: Scale) -> Iterator[Row[Arm]]:
     """Rules and one arm on the published tick scale; without defers where there is a choice is what forced ones are."""
     for world in FIGURE_1:
         for rule, label in WORLDS[world].rules.items():
@@ -83,7 +66,7 @@ def _clock(s: Scale) -> Iterator[Row]:
         yield Row({"products": world, "policy": label}, arm(s, f"{world}_serial"))
 
 
-def _wireless(s: Scale) -> Iterator[Row]:
+def _wireless(s: Scale) -> Iterator[Row[Arm]]:
     """Access points and stations, whose neighbours are all others."""
     for world in ("access_points", "stations"):
         for rule, label in WORLDS[world].rules.items():
@@ -120,8 +103,9 @@ def _cell(s: Scale, policy: Arm | str, seed: int) -> Cell:
 def measured_policies(s: Scale, results: Mapping[str, Json]) -> Json:
     """Every policy's metrics by seed, and by iteration, as far as there are results."""
     found: Json = {}
+    count = max(s.num_seeds, s.study_seeds)
     for row in itertools.chain.from_iterable(studies(s).values()):
-        seeds = _by_seed(s, results, row.name)
+        seeds = seeds_done(results, row.name, count, of_rule=row.name.split("-")[1] in WORLDS)
         if seeds and row.name not in found:
             found[row.name] = {
                 "metrics": _estimates([seed["metrics"] for seed in seeds]),
@@ -130,28 +114,5 @@ def measured_policies(s: Scale, results: Mapping[str, Json]) -> Json:
     return found
 
 
-def study_tables(s: Scale, policies: Json) -> Json:
-    """For each study a row a policy, as far as there are results."""
-    return {
-        study: [
-            {"name": row.name, "arm": dict(row.shown), "metrics": policies[row.name]["metrics"]}
-            for row in rows
-            if row.name in policies
-        ]
-        for study, rows in studies(s).items()
-    }
-
-
 def _estimates(seeds: Sequence[Mapping[str, float]]) -> Json:
     return {name: by_seed([seed[name] for seed in seeds]) for name in seeds[0]}
-
-
-def _by_seed(s: Scale, results: Mapping[str, Json], name: str) -> Sequence[Json]:
-    """What was measured with seeds 0, 1, ..., up to the first that is not done."""
-    kind, *world = name.split("-")
-    numbers = range(max(s.num_seeds, s.study_seeds))
-    if world[0] in WORLDS:
-        cells = (results.get(f"rules-{world[0]}_{seed}", {}).get(kind) for seed in numbers)
-    else:
-        cells = (results.get(f"{name}_{seed}") for seed in numbers)
-    return [cell for cell in itertools.takewhile(bool, cells) if cell]

@@ -13,6 +13,7 @@ from rllib_wireless.papers.selection.figures import draw
 from rllib_wireless.papers.selection.judging import judge, policies_of
 from rllib_wireless.papers.selection.ranking import claims, tables
 from rllib_wireless.papers.selection.setup import DEMO, JUDGES, PAPER, WORLDS, Scale
+from rllib_wireless.papers.studies import every_claim
 
 __all__ = ["draw", "experiment", "main_claims", "reproduce", "table"]
 
@@ -47,9 +48,7 @@ def table(content: Json) -> list[dict[str, Any]]:
     ]
 
 
-def main_claims(content: Json) -> list[Json]:
-    """The claims to show: all."""
-    return list(content["claims"])
+main_claims = every_claim
 
 
 def _summarise(s: Scale, results: Mapping[str, Json]) -> tuple[list[Claim], Json]:

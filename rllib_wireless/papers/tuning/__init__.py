@@ -7,6 +7,7 @@ from typing import Any
 from rllib_wireless.papers.experiment import Cell, Claim, Json
 from rllib_wireless.papers.intervals import by_seed, paired
 from rllib_wireless.papers.resumable import Experiment, at_both_scales
+from rllib_wireless.papers.studies import claim_of, every_claim
 from rllib_wireless.papers.tuning.figures import draw
 from rllib_wireless.papers.tuning.learning import ARMS, sweep_and_test
 from rllib_wireless.papers.tuning.setup import DEMO, PAPER, SEARCHES, Scale
@@ -39,9 +40,7 @@ def table(content: Json) -> list[dict[str, Any]]:
     ]
 
 
-def main_claims(content: Json) -> list[Json]:
-    """All claims."""
-    return list(content["claims"])
+main_claims = every_claim
 
 
 def _summarise(results: Mapping[str, Json]) -> tuple[list[Claim], Json]:
@@ -61,10 +60,9 @@ def _summarise(results: Mapping[str, Json]) -> tuple[list[Claim], Json]:
         ]
         for metric in metrics:
             tuned, default = ([seed[arm][metric] for seed in result["test"]] for arm in ("tuned", "defaults"))
-            difference = paired(tuned, default)
-            lower, upper = difference["ci95"]
             words = f"{name}: the tuned settings have a higher {metric.replace('_', ' ')} than the defaults on the test"
-            met = lower is not None and lower > 0.0
-            claims.append(Claim(f"{name}-{metric}", words, "not in a paper", difference["mean"], (lower, upper), met))
+            claim = claim_of(f"{name}-{metric}", words, "not in a paper", paired(tuned, default))
+            if claim is not None:
+                claims.append(claim)
     found = {name: {key: result[key] for key in ("settings", "sweep")} for name, result in results.items()}
     return claims, {"studies": studies, "found": found}
