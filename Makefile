@@ -1,7 +1,7 @@
 # The commands of this project: `make demo` and `make test` set everything up, on a machine that has only Python 3.11.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench wheel clean
+.PHONY: help demo test lint docs bench dist clean
 
 # The first Python that is new enough; name another with `make PYTHON=...`.
 PYTHON ?= $(shell for p in python3.11 python3 python; do \
@@ -30,9 +30,10 @@ docs: $(INSTALLED)  ## Build the site into site/
 bench: $(INSTALLED)  ## Speed as ratios against named peers
 	@$(BIN)/rllib-wireless bench --out results/bench
 
-wheel: $(INSTALLED)  ## Build dist/rllib_wireless-*.whl
-	@rm -f dist/*.whl
-	@$(BIN)/python -m pip -qq --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
+dist: $(INSTALLED)  ## Build wheel and sdist into dist/, and check both
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build --directory dist
+	@$(BIN)/twine check --strict dist/*
 
 clean:  ## Remove what the other commands made, but for results/
 	@rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Commands on a Ray cluster: `--address` and `--runtime-env`, which every command of the command line has.
+"""Commands on a Ray cluster: `--address`, `--runtime-env` and `--import`, which every command of the command line has.
 
 `http(s)://...` is the address of a cluster's jobs server: the command runs there as a Ray job. Any other address is the cluster
 on which a command that runs here starts its actors.
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 Address = Annotated[
     str | None, typer.Option(help="Ray cluster: http://HOST:8265 to run there as a job, or auto, HOST:PORT for actors.")
 ]
+Modules = Annotated[
+    list[str], typer.Option("--import", metavar="MODULE", help="Module or .py file that registers environments.")
+]
 RuntimeEnv = Annotated[Path | None, typer.Option(help="YAML file with the job's runtime environment, as Ray's.")]
 
 # A job has one log. In front of what its command writes to standard output, this tells it from all the rest.
@@ -37,7 +40,7 @@ _OUTPUT = "\x1e"
 
 
 def on_clusters(app: typer.Typer) -> None:
-    """Give all commands `--address` and `--runtime-env`."""
+    """Give all commands `--address`, `--runtime-env` and `--import`."""
     for command in app.registered_commands:
         assert command.callback is not None
         command.callback = _on_cluster(command.callback)
@@ -48,15 +51,21 @@ def on_clusters(app: typer.Typer) -> None:
 
 def _on_cluster(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
-    def command(*, context: typer.Context, address: str | None, runtime_env: Path | None, **given: Any) -> None:
+    def command(
+        *, context: typer.Context, address: str | None, runtime_env: Path | None, modules: list[str], **given: Any
+    ) -> None:
         if address is not None and address.startswith(("http://", "https://")):
             environment = _read_runtime_env(runtime_env)
-            _check_paths(given, environment)
+            _check_paths({"import": modules, **given}, environment)
             raise typer.Exit(submit(address, _without_options(context.find_root().obj), environment))
         if runtime_env is not None:
             raise UserError("--runtime-env is for a job: give --address http://HOST:8265 with it")
         if address is not None:
             os.environ["RAY_ADDRESS"] = address
+        if modules:
+            from rllib_wireless.envs.plugins import import_modules
+
+            import_modules(modules)
         function(**given)
 
     signature = inspect.signature(function, eval_str=True)
@@ -65,6 +74,7 @@ def _on_cluster(function: Callable[..., None]) -> Callable[..., None]:
         inspect.Parameter("context", kind, annotation=typer.Context),
         inspect.Parameter("address", kind, annotation=Address, default=None),
         inspect.Parameter("runtime_env", kind, annotation=RuntimeEnv, default=None),
+        inspect.Parameter("modules", kind, annotation=Modules, default=[]),
     ]
     parameters = [parameter.replace(kind=kind) for parameter in signature.parameters.values()]
     command.__signature__ = signature.replace(parameters=[*parameters, *added])  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 """Fixtures that several parts share."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,19 @@ def ray_session() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture
+def own_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Environments that a test imports and registers are forgotten after it."""
+    from rllib_wireless.envs import plugins, registry
+
+    monkeypatch.setenv(plugins.IMPORT, "")
+    monkeypatch.setattr(plugins, "_loaded", {plugins.GROUP})
+    monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
+    yield
+    for name in ("own_environment", "own_pettingzoo", "mine"):
+        sys.modules.pop(name, None)
+
+
 @pytest.fixture(scope="session")
 def csma_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """20,000 joint steps of three saturated CSMA/CA stations."""
@@ -56,6 +70,22 @@ def csma_clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     out = tmp_path_factory.mktemp("data") / "clients"
     collect("channel_access", {"num_stations": 3}, [Behaviour("csma_ca")], 20_000, out, num_envs=8, split="agents")
+    return out
+
+
+@pytest.fixture(scope="session")
+def swept(csma_data: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
+    """Five trials with two seeds and two objectives, the fifth in a process of its own as it were; some trials cannot work."""
+    from rllib_wireless.tuning.sweep import resume_sweep, tune
+
+    out = tmp_path_factory.mktemp("sweeps") / "bc"
+    search = {"fcnet_hiddens": "[[64, 64], [32, 32], [16, 16]]", "train_batch_size_per_learner": "[128, 256]"}
+    small = {"dataset_num_iters_per_learner": 10, "evaluation_duration": 800, "num_envs_per_env_runner": 8}
+    tune(
+        "bc", "channel_access", out=out, trials=4, data=csma_data, env_config={"num_stations": 3}, settings=small,
+        search=search, iterations=2, seeds=2, seed=7, concurrent=2,
+    )  # fmt: skip
+    resume_sweep(out, trials=5)
     return out
 
 

@@ -11,9 +11,11 @@ import torch
 from rllib_wireless.algorithms import algorithm_names, algorithm_spec
 from rllib_wireless.algorithms.base import OfflineMultiAgentAlgorithm, OfflineMultiAgentConfig
 from rllib_wireless.algorithms.baselines.bc import BCConfig
+from rllib_wireless.algorithms.ctde_cql.ctde_cql import CTDECQLConfig
 from rllib_wireless.algorithms.run import plain
 from rllib_wireless.algorithms.training import _row, train
 from rllib_wireless.data.collect import Behaviour, collect
+from rllib_wireless.data.sampling import TensorIterator
 from rllib_wireless.data.store import load_dataset
 from rllib_wireless.envs import make_env
 from rllib_wireless.errors import ConfigError, DataError, UserError
@@ -110,14 +112,32 @@ def test_data_of_another_environment_are_refused(bc: BCConfig) -> None:
         bc.build_algo()
 
 
-def test_rows_that_do_not_align_are_refused_with_the_remedy(bc: BCConfig, tmp_path: Path) -> None:
+def test_rows_that_do_not_align_are_refused_with_the_remedy(tmp_path: Path) -> None:
     poisson = {**ENV, "saturated": False, "arrival_rate": 0.001}
     collect("channel_access", poisson, [Behaviour("csma_ca")], 2000, tmp_path / "data", num_envs=4)
-    bc.environment(env_config=poisson).offline_data(input_=tmp_path / "data")
-    algo = bc.build_algo()
+    config = CTDECQLConfig().environment("channel_access", env_config=poisson).offline_data(input_=tmp_path / "data")
     with pytest.raises(DataError, match="aligned agents; collect with `--rows all`"):
+        config.build_algo()
+
+
+def test_agents_that_learn_by_themselves_need_no_rows_that_align(bc: BCConfig, tmp_path: Path) -> None:
+    poisson = {**ENV, "saturated": False, "arrival_rate": [0.002, 0.001, 0.0005]}
+    collect("channel_access", poisson, [Behaviour("csma_ca")], 2000, tmp_path / "data", num_envs=4)
+    own = load_dataset(tmp_path / "data").rows
+    assert len({len(rows["t"]) for rows in own.values()}) == 3
+    rows = TensorIterator([tmp_path / "data"], columns=["obs", "actions"], aligned=False).rows()
+    for i, agent in enumerate(own):
+        count = len(own[agent]["t"])
+        np.testing.assert_array_equal(rows["obs"][:count, i], own[agent]["obs"])
+        np.testing.assert_array_equal(
+            rows["actions"][count : 2 * count, i], own[agent]["actions"][: len(rows["obs"]) - count]
+        )
+    independent = CTDECQLConfig().training(paradigm="independent", dataset_num_iters_per_learner=2)
+    for config in (bc, independent):
+        config.environment("channel_access", env_config=poisson).offline_data(input_=tmp_path / "data")
+        algo = config.build_algo()
         algo.train()
-    algo.stop()
+        algo.stop()
 
 
 def test_rows_of_all_steps_align_and_only_decisions_count(bc: BCConfig, tmp_path: Path) -> None:

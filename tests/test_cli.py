@@ -1,6 +1,7 @@
 """The command line: what each command does, prints and refuses."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -259,3 +260,28 @@ def test_ctrl_c_ends_a_command_without_a_traceback() -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted" and "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("rllib-wireless tra", {"train"}),
+        ("rllib-wireless data shar", {"sharing-graph"}),
+        ("rllib-wireless train ctde_cql --env prod", {"production_scheduling"}),
+        ("rllib-wireless train --out x map", {"mappo"}),
+        ("rllib-wireless list ch", {"channel_access"}),
+        ("rllib-wireless collect rad", {"radio_resource"}),
+    ],
+)
+def test_shells_complete_commands_and_names(line: str, expected: set[str]) -> None:
+    asked = {
+        "_RLLIB_WIRELESS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)
+    }  # fmt: skip
+    command = [sys.executable, "-c", "from rllib_wireless.cli import main; main()"]
+    done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True)
+    assert set(done.stdout.split()) == expected, done.stderr
+
+
+def test_help_does_not_wait_for_ray_or_torch() -> None:
+    code = "import sys; from rllib_wireless import cli; cli.run(['--help']); sys.exit(bool({'ray', 'torch', 'numba'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import typer.main
 
+from rllib_wireless.algorithms.online import OnlineSettings
 from rllib_wireless.algorithms.registry import algorithm_names, algorithm_spec
 from rllib_wireless.algorithms.run import RUN_FIELDS
 from rllib_wireless.cli import app, run
@@ -24,6 +25,8 @@ from rllib_wireless.console import key_values
 from rllib_wireless.data.format import COLUMNS
 from rllib_wireless.envs import env_names, env_spec, make_env
 from rllib_wireless.envs.radio_resource.coordination import ItlinqConfig
+from rllib_wireless.policies import NetworkPolicy, StackedMLP, save_policy
+from rllib_wireless.policies.onnx import export_onnx
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -89,8 +92,11 @@ def execute(block: Block, namespace: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=named)
-def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def test_code_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_modules: None, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     if "ray." in page.read_text():
         request.getfixturevalue("ray_session")
     namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -118,6 +124,7 @@ def test_commands_exist(block: Block, command: list[str]) -> None:
     if params.get("algorithm") is not None:
         spec = algorithm_spec(params["algorithm"])
         names = {f.name for f in spec.settings} | set(RUN_FIELDS)
+        names |= {f"online.{f.name}" for f in OnlineSettings.documentation()}
         assert set(key_values(params["settings"], "-s")) <= names
     env = params.get("env")
     if env in env_names():
@@ -349,6 +356,30 @@ def test_the_example_of_collecting_runs(tmp_path: Path) -> None:
     load(ROOT / "examples/collect_and_inspect.py").main(tmp_path / "data", steps=2000)
 
 
+def test_the_example_of_a_station_acts_on_what_it_reads(tmp_path: Path) -> None:
+    env = make_env("channel_access", num_stations=2)
+    policy = NetworkPolicy(StackedMLP(2, (env.observation_space.shape[0], 8, 2)), env.agents)
+    save_policy(policy, tmp_path / "policy", env="channel_access", env_config={"num_stations": 2})
+    (exported,) = export_onnx(tmp_path / "policy", tmp_path, agent="station_1")
+    seen = "\n".join(" ".join(map(str, row)) for row in np.eye(env.observation_space.shape[0]))
+    command = [sys.executable, str(ROOT / "examples/deploy_station.py"), str(exported.file)]
+    done = subprocess.run(command, input=seen, capture_output=True, text=True, check=True)
+    actions = done.stdout.split()
+    assert len(actions) == env.observation_space.shape[0] and set(actions) <= {"0", "1"}
+
+
+@pytest.mark.slow
+def test_the_table_of_exported_policies_is_made(tmp_path: Path) -> None:
+    rows = load(ROOT / "examples/deployment_sizes.py").main(tmp_path, steps=3000)
+    with (DOCS / "deployment.csv").open(newline="") as file:
+        kept = {row["environment"]: row for row in csv.DictReader(file)}
+    assert kept.keys() == {row["environment"] for row in rows} == set(env_names())
+    for row in rows:
+        assert float(row["largest difference"]) < 1e-5 and kept[row["environment"]]["kind"] == row["kind"]
+        if row["kind"] != "trees":  # whose size is that of the log
+            assert row["kB a file"] == kept[row["environment"]]["kB a file"]
+
+
 @pytest.mark.slow
 def test_the_example_of_stock_ppo_runs(ray_session: None) -> None:
     load(ROOT / "examples/stock_ppo.py").main(iterations=1, batch=600)
@@ -361,6 +392,6 @@ def test_the_example_of_fedmorl_runs(tmp_path: Path, ray_session: None) -> None:
 
 
 def test_examples_are_all_run() -> None:
-    tested = Path(__file__).read_text()
+    tested = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     for path in (ROOT / "examples").glob("*.py"):
         assert f'ROOT / "examples/{path.name}"' in tested, path

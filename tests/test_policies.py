@@ -19,6 +19,7 @@ from toy_env import SPEC, make_toy
 from rllib_wireless.envs import EnvStep, StepRandom, make_env, registry
 from rllib_wireless.errors import ConfigError, DataError, UserError
 from rllib_wireless.policies import DeployedAgent, NetworkPolicy, StackedMLP, check_fits, load_policy, save_policy
+from rllib_wireless.policies.choice import Choice, Mode
 
 TOY_AGENTS = ("agent_0", "agent_1")
 
@@ -393,3 +394,15 @@ def test_the_header_is_plain_json(tmp_path: Path) -> None:
     save_policy(toy_policy(), tmp_path / "p", env="toy", env_config={"num_agents": np.int64(2)})
     header = orjson.loads((tmp_path / "p" / "policy.json").read_bytes())
     assert header["env"] == "toy" and header["env_config"] == {"num_agents": 2} and header["agents"] == list(TOY_AGENTS)
+
+
+@pytest.mark.parametrize("mode", ["greedy", "sample"])
+def test_where_nothing_is_known_of_legal_actions_one_of_them_is_taken(mode: Mode) -> None:
+    values = np.full((1, 1, 4), -np.inf, np.float32)
+    mask = np.array([[[False, True, False, True]]])
+    choice = Choice("test", mode, 0.0)
+    law = choice.probabilities(values, mask)[0, 0]
+    np.testing.assert_allclose(law, [0, 1, 0, 0] if mode == "greedy" else [0, 0.5, 0, 0.5])
+    for u in (0.1, 0.9):
+        actions, prob = choice(values, mask, np.array([[u]]))
+        assert mask[0, 0, actions[0, 0]] and prob[0, 0] == pytest.approx(law[actions[0, 0]])

@@ -17,7 +17,7 @@ import yaml
 from optuna.trial import TrialState
 
 from rllib_wireless.algorithms.registry import VARIANTS, algorithm_names, algorithm_spec
-from rllib_wireless.algorithms.run import read_run
+from rllib_wireless.algorithms.run import read_lines, read_run
 from rllib_wireless.cli import run as command
 from rllib_wireless.envs import env_names, env_spec
 from rllib_wireless.errors import ConfigError, UserError
@@ -25,8 +25,8 @@ from rllib_wireless.tuning.report import best_of, pareto_front
 from rllib_wireless.tuning.search import ERROR, SETTINGS, TRIAL, StudySearch, new_sampler, open_storage, open_study
 from rllib_wireless.tuning.settings import Sweep, read_sweep
 from rllib_wireless.tuning.spaces import SPACES, Choice, Domain, Range, defaults_in, parse_domain, space_of
-from rllib_wireless.tuning.sweep import resume_sweep, tune
-from rllib_wireless.tuning.trial import Task, Trial, read_lines
+from rllib_wireless.tuning.sweep import tune
+from rllib_wireless.tuning.trial import Task, Trial
 
 ENV = {"num_stations": 3}
 SMALL = {"dataset_num_iters_per_learner": 10, "evaluation_duration": 800, "num_envs_per_env_runner": 8}
@@ -279,19 +279,6 @@ def test_offline_a_policy_is_worth_what_is_estimated_and_nothing_is_simulated(
 
 
 # ------------------------------------------------------------------------------------------------ sweeps
-
-
-@pytest.fixture(scope="module")
-def swept(csma_data: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Path:
-    """Five trials with two seeds and two objectives, the fifth in a process of its own as it were; some trials cannot work."""
-    out = tmp_path_factory.mktemp("sweeps") / "bc"
-    search = {"fcnet_hiddens": "[[64, 64], [32, 32], [16, 16]]", "train_batch_size_per_learner": "[128, 256]"}
-    tune(
-        "bc", "channel_access", out=out, trials=4, data=csma_data, env_config=ENV, settings=SMALL, search=search,
-        iterations=2, seeds=2, seed=7, concurrent=2,
-    )  # fmt: skip
-    resume_sweep(out, trials=5)
-    return out
 
 
 def test_a_sweep_is_a_study_that_optuna_opens(swept: Path) -> None:

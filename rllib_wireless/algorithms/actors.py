@@ -12,6 +12,8 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 
+from rllib_wireless.envs.plugins import env_vars
+
 logger = logging.getLogger(__name__)
 
 
@@ -22,7 +24,7 @@ def ray_with(cpus: float) -> Iterator[None]:
         yield
         return
     if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False)
+        ray.init(log_to_driver=False, runtime_env={"env_vars": modules} if (modules := env_vars()) else None)
     else:
         room = max(os.cpu_count() or 1, math.ceil(cpus))
         ray.init("local", num_cpus=room, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -58,7 +60,9 @@ class ActorPool:
     """
 
     def __init__(self, actor_class: type, arguments: Sequence[Mapping[str, Any]], *, num_cpus: float = 1) -> None:
-        remote = ray.remote(num_cpus=num_cpus, max_restarts=-1)(actor_class)
+        # A Ray that ran before knows nothing of modules that were named since.
+        options = {"runtime_env": {"env_vars": modules}} if (modules := env_vars()) else {}
+        remote = ray.remote(num_cpus=num_cpus, max_restarts=-1, **options)(actor_class)
         self._manager = FaultTolerantActorManager([remote.remote(**a) for a in arguments])
         self._size = len(arguments)
 

@@ -23,6 +23,7 @@ from rllib_wireless.algorithms.env_runner import MODULE_ID, BatchedEnvRunner
 from rllib_wireless.algorithms.evaluation import EvaluationRunners
 from rllib_wireless.algorithms.requirements import Requirements
 from rllib_wireless.configuration import Configuration
+from rllib_wireless.data.recorded import RecordedEnv, recorded_env
 from rllib_wireless.envs import BatchedEnv, env_names, make_env
 from rllib_wireless.errors import ConfigError, UserError
 from rllib_wireless.policies import PortablePolicy, save_policy
@@ -137,8 +138,12 @@ class OfflineMultiAgentConfig(AlgorithmConfig):  # type: ignore[misc]
     def set_output(self, out: Path) -> None:
         """Name the folder of a training run, where an algorithm keeps what does not belong in the driver's checkpoint."""
 
+    def caution(self) -> str | None:
+        """The setting that holds policies to the data, the more so the larger it is; None where there is none."""
+        return None
+
     def build_env(self, num_envs: int = 1) -> BatchedEnv:
-        """The environment.
+        """The environment; one that is not ours is known by its data alone.
 
         Raises:
             UserError: At a name, field or value that is unknown or wrong.
@@ -146,6 +151,8 @@ class OfflineMultiAgentConfig(AlgorithmConfig):  # type: ignore[misc]
         if not isinstance(self.env, str):
             names = ", ".join(env_names())
             raise ConfigError(self.settings.owner, "env", self.env, f"it should be the name of an environment: {names}")
+        if self.env not in env_names() and self.is_offline and not self.env_config:
+            return recorded_env(str(self.input_), self.env, num_envs)
         return make_env(self.env, num_envs, **self.env_config)
 
     @override
@@ -164,6 +171,9 @@ class OfflineMultiAgentConfig(AlgorithmConfig):  # type: ignore[misc]
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self.requirements.check_input(self.settings.owner, self.input_ if self.is_offline else None)
         self._validate_evaluation()
+        if self.evaluation_interval and isinstance(env, RecordedEnv):
+            problem = f"{env.name} is known by its data alone and cannot be run; leave it out, and use `estimate`"
+            raise ConfigError(self.settings.owner, "evaluation_interval", self.evaluation_interval, problem)
         # RLlib's warning that an algorithm is on the new API stack, which is the point here.
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")
         super().validate()
@@ -232,7 +242,7 @@ class OfflineMultiAgentAlgorithm(Algorithm):  # type: ignore[misc]
         policy = self.policy()
         if policy is None:
             raise UserError(f"{self.config.settings.owner} has learned no policy yet; train on")
-        save_policy(policy, path, env=self.config.env, env_config=dict(self.config.env_config))
+        save_policy(policy, path, env=self.config.build_env(), env_config=dict(self.config.env_config))
 
     @override
     def setup(self, config: OfflineMultiAgentConfig) -> None:

@@ -59,6 +59,11 @@ class GradientConfig(OfflineMultiAgentConfig):
         """The columns, where some depend on the settings."""
         return self.columns
 
+    @property
+    def rows_align(self) -> bool:
+        """Whether the agents' rows must be of the same steps; not where each agent learns by itself."""
+        return self.requirements.aligned
+
 
 class GradientAlgorithm(OfflineMultiAgentAlgorithm):
     """Trains a `StackedModule` with the learner that the configuration names."""
@@ -82,7 +87,14 @@ class GradientAlgorithm(OfflineMultiAgentAlgorithm):
         columns = [name for name in config.columns_to_load() if name in known]
         shards = max(config.num_learners, 1)
         return [
-            TensorIterator([dataset.path], columns=columns, shard=i, num_shards=shards, seed=config.seed)
+            TensorIterator(
+                [dataset.path],
+                columns=columns,
+                shard=i,
+                num_shards=shards,
+                seed=config.seed,
+                aligned=config.rows_align,
+            )
             for i in range(shards)
         ]
 

@@ -8,7 +8,6 @@ policy/           the portable policy
 """
 
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -20,19 +19,20 @@ import orjson
 
 from rllib_wireless import storage
 from rllib_wireless.algorithms.registry import algorithm_spec
-from rllib_wireless.algorithms.run import RUN, Run, plain, read_run, write_atomically
+from rllib_wireless.algorithms.run import PROGRESS, RUN, Run, append_line, plain, read_run, write_atomically
 from rllib_wireless.errors import ConfigError, ProcessLost, UserError
 from rllib_wireless.tracking import Tracker, WandbMode, card_hash, tracked
 
 if TYPE_CHECKING:
     from rllib_wireless.algorithms.base import OfflineMultiAgentAlgorithm, OfflineMultiAgentConfig
+    from rllib_wireless.algorithms.online import FineTuning
 
 logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 Progress = Callable[[Row, float | None], None]
 
-_PROGRESS, _CHECKPOINTS, _POLICY, _CURVES = "progress.jsonl", "checkpoint", "policy", "curves.png"
+_CHECKPOINTS, _POLICY, _CURVES = "checkpoint", "policy", "curves.png"
 
 # What a result says about learning; the rest is clocks and addresses, in which no two runs are equal.
 _RESULTS = ("phase", "learners", "federation", "evaluation")
@@ -50,6 +50,7 @@ def train(
     iterations: int | None = None,
     resume: bool = False,
     max_failures: int = 0,
+    online: Mapping[str, Any] | None = None,
     wandb: WandbMode = "off",
     tensorboard: bool = False,
     progress: Progress | None = None,
@@ -71,6 +72,8 @@ def train(
         resume: Go on with the run in the folder, or begin it where there is none; it must be the same run.
         max_failures: How often the run goes back to its newest checkpoint after it lost a process that it cannot replace,
             as when a node of the cluster dies, before it ends.
+        online: `policy`, the folder of a portable policy that goes on learning online, and fields of `online.OnlineSettings`.
+            An iteration is then a deployment, and `iterations` are those of each candidate.
         wandb: Whether to log with Weights & Biases.
         tensorboard: Whether to log for TensorBoard, in `tensorboard/` of the folder.
         progress: Called after each iteration with its line and the share that is done, if known.
@@ -91,6 +94,7 @@ def train(
         None if data is None else storage.absolute(data),
         dict(settings or {}),
         seed,
+        online=None if online is None else {**online, "policy": storage.absolute(online["policy"])},
     )
     config = run.config(out)
     end = spec.iterations if iterations is None else iterations
@@ -98,7 +102,7 @@ def train(
         raise ConfigError(algorithm, "iterations", end, "it should be at least 1")
 
     def attempt() -> list[Row]:
-        with training_of(config, out, end) as training, _tracker(run, out, training, wandb, tensorboard) as tracker:
+        with _opened(run, config, out, end) as training, _tracker(run, out, training, wandb, tensorboard) as tracker:
             while not training.finished:
                 row = training.step()
                 tracker.log(row, row["iteration"])
@@ -163,7 +167,7 @@ class Training:
         """
         try:
             row = _row(self.algorithm.train())
-            _append(self._out / _PROGRESS, row)
+            append_line(self._out, row)
             _save(self.algorithm, self._out)
         except Exception as error:
             if isinstance(error, UserError) or self.algorithm.is_whole():
@@ -171,6 +175,20 @@ class Training:
             raise ProcessLost(f"a process was lost after iteration {len(self.rows)}: {error!r}") from error
         self.rows.append(row)
         return row
+
+
+@contextmanager
+def _opened(
+    run: Run, config: "OfflineMultiAgentConfig", out: Path, end: int | None
+) -> "Iterator[Training | FineTuning]":
+    """What a run does next."""
+    if run.online is None:
+        with training_of(config, out, end) as training:
+            yield training
+        return
+    from rllib_wireless.algorithms.online import FineTuning
+
+    yield FineTuning(run, out, lambda candidate, folder: _train(candidate, folder, iterations=end, resume=True))
 
 
 @contextmanager
@@ -222,7 +240,7 @@ def repeat_run(path: Path | str, out: Path | str, **arguments: Any) -> Row:
 
 
 def _train(run: Run, out: Path | str, **arguments: Any) -> Row:
-    given = {name: getattr(run, name) for name in ("data", "env_config", "settings", "seed")}
+    given = {name: getattr(run, name) for name in ("data", "env_config", "settings", "seed", "online")}
     if arguments.get("iterations") is None:
         arguments["iterations"] = run.iterations
     return train(run.algorithm, run.env, out=out, **given, **arguments)
@@ -236,7 +254,7 @@ def _folder_of(run: Run, out: Path, resume: bool) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if is_empty and not (out / _PROGRESS).exists():
+        if is_empty and not (out / PROGRESS).exists():
             shutil.rmtree(out)
         raise
 
@@ -252,7 +270,7 @@ def _open_folder(run: Run, out: Path, resume: bool, is_empty: bool) -> None:
         raise UserError(f"{out} holds a run already: give --resume to go on with it, or another folder")
     else:
         before, now = plain(asdict(read_run(out))), plain(asdict(run))
-        for name in ("algorithm", "env", "env_config", "data", "settings", "seed"):
+        for name in ("algorithm", "env", "env_config", "data", "settings", "seed", "online"):
             if before[name] != now[name]:
                 raise UserError(
                     f"{out} holds a run with {name} = {before[name]}, not {now[name]}: it cannot go on as such"
@@ -289,20 +307,13 @@ def _row(result: Mapping[str, Any]) -> Row:
 
 def _read_progress(out: Path, iteration: int) -> list[Row]:
     """The lines up to an iteration; later ones, whose checkpoint was not finished, are removed."""
-    path = out / _PROGRESS
+    path = out / PROGRESS
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     # The last line may be half written; only those of finished checkpoints are looked at, and they are whole.
     kept = lines[:iteration]
     if len(kept) < len(lines):
         write_atomically(path, b"".join(kept))
     return [orjson.loads(line) for line in kept]
-
-
-def _append(path: Path, row: Row) -> None:
-    with path.open("ab") as file:
-        file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SORT_KEYS))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -318,7 +329,9 @@ def _ray_for(config: "OfflineMultiAgentConfig") -> Iterator[None]:
 
 
 @contextmanager
-def _tracker(run: Run, out: Path, training: Training, wandb: WandbMode, tensorboard: bool) -> Iterator[Tracker]:
+def _tracker(
+    run: Run, out: Path, training: "Training | FineTuning", wandb: WandbMode, tensorboard: bool
+) -> Iterator[Tracker]:
     """Follow a run; at its end with a figure of its curves, and its policy."""
     config = {**plain(asdict(run)), "data_sha256": card_hash(run.data)}
     first = len(training.rows) + 1

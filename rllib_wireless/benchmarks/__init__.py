@@ -26,6 +26,7 @@ NAMES = (
     "q_learning",
     "trees",
     "sweep",
+    "importing",
 )
 """Modules of this package, each with `run(quick) -> [{name, value, unit, target, peer}]`."""
 

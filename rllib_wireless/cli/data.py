@@ -8,8 +8,9 @@ import typer
 from rllib_wireless import tables
 from rllib_wireless.cli.options import Config, Json, Out, Seed, summary
 from rllib_wireless.console import Output, key_values
+from rllib_wireless.errors import UserError
 
-app = typer.Typer(rich_markup_mode=None, help="Check, describe, convert, import and export data sets.")
+app = typer.Typer(rich_markup_mode=None, help="Check, describe, convert, import, merge and export data sets.")
 
 
 @app.command()
@@ -112,16 +113,48 @@ def convert(
 def import_(
     source: Annotated[Path, typer.Argument(help="A .csv or .parquet file.")],
     mapping: Annotated[Path, typer.Option(help="YAML file that says which column is what.")],
-    out: Out,
+    out: Annotated[Path | None, typer.Option(help="Where to write.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is understood, and write no data set.")] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(help="File that lists rejected rows; rejects.csv in --out if not given.")
+    ] = None,
+    max_rejects: Annotated[float, typer.Option(help="Largest share of rejected rows.", min=0.0, max=1.0)] = 0.01,
     as_json: Json = False,
 ) -> None:
     """Turn your own logs into a data set."""
     from dataclasses import asdict
 
+    from rllib_wireless.cli import import_tables
+    from rllib_wireless.data.importer import import_log
+    from rllib_wireless.storage import is_remote
+
+    if (out is None) != dry_run:
+        raise UserError("give either --out, where to write, or --dry-run")
+    if out is not None and is_remote(out):
+        raise UserError(f"--out {out}: only `collect` writes to a URI; give a folder")
+    with Output(as_json) as output:
+        progress = output.progress("import")
+        report = import_log(source, mapping, out, rejects=rejects, max_rejects=max_rejects, progress=progress)
+        found = asdict(report)
+        card = found.pop("card")
+        written = [*import_tables.rejected(report), import_tables.lines(report), f"{out}: {summary(report.card)}"]
+        shown = import_tables.understood(report) if dry_run else written
+        output.result({"out": None if out is None else str(out), "card": card, "report": found}, *shown)
+
+
+@app.command()
+def merge(
+    paths: Annotated[list[Path], typer.Argument(help="Folders or URIs of data sets of one environment.")],
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Join data sets of one environment."""
+    from dataclasses import asdict
+
     from rllib_wireless import data
 
     with Output(as_json) as output:
-        card = data.import_data(source, out, mapping)
+        card = data.merge(paths, out)
         output.result({"out": str(out), "card": asdict(card)}, f"{out}: {summary(card)}")
 
 

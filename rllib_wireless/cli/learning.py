@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from rllib_wireless import tables
-from rllib_wireless.cli.options import Config, Env, Json, Out, OutAnywhere, Seed, Settings, Wandb, summary
+from rllib_wireless.cli.options import (
+    AlgorithmIfAny,
+    Config,
+    Env,
+    EnvIfAny,
+    Json,
+    Out,
+    OutAnywhere,
+    Seed,
+    Settings,
+    Wandb,
+    environments,
+    summary,
+)
 from rllib_wireless.console import Output, key_values, of_rule
 from rllib_wireless.errors import UserError
 
@@ -18,7 +31,7 @@ app = typer.Typer()
 
 @app.command()
 def collect(
-    env: Annotated[str, typer.Argument(help="Name of the environment.")],
+    env: Annotated[str, typer.Argument(help="Name of the environment.", autocompletion=environments)],
     policy: Annotated[list[str], typer.Option(metavar="NAME[:SHARE]", help="A rule or a trained policy's folder.")],
     steps: Annotated[int, typer.Option(help="Joint steps in total.")],
     out: OutAnywhere,
@@ -56,8 +69,8 @@ def collect(
 @app.command()
 def train(
     out: Out,
-    algorithm: Annotated[str | None, typer.Argument(metavar="ALGO", help="Name of the algorithm.")] = None,
-    env: Annotated[str | None, typer.Option("--env", help="Name of the environment.")] = None,
+    algorithm: AlgorithmIfAny = None,
+    env: EnvIfAny = None,
     data: Annotated[Path | None, typer.Option(help="Folder or URI of the data set.")] = None,
     config: Config = [],  # noqa: B006
     settings: Settings = [],  # noqa: B006
@@ -66,6 +79,9 @@ def train(
     max_failures: Annotated[
         int, typer.Option(help="Lost processes after which to go on from the last checkpoint.", min=0)
     ] = 0,
+    online: Annotated[
+        Path | None, typer.Option(metavar="POLICY", help="Go on from this policy, online; see -s online.NAME=VALUE.")
+    ] = None,
     again: Annotated[Path | None, typer.Option("--run", help="Do what this run.yaml says.")] = None,
     wandb: Annotated[Wandb, typer.Option(help="Log with Weights & Biases.")] = "off",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard.")] = False,
@@ -85,8 +101,10 @@ def train(
             "progress": _iterations(output),
         }
         if again is not None:
-            if algorithm or env or data or config or settings:
-                raise UserError(f"--run {again} says all of it: give neither ALGO nor --env, --data, -c and -s")
+            if algorithm or env or data or config or settings or online:
+                raise UserError(
+                    f"--run {again} says all of it: give neither ALGO nor --env, --data, --online, -c and -s"
+                )
             row = repeat_run(again, out, resume=resume, **run_arguments)
         elif resume and algorithm is None and env is None:
             row = resume_run(out, **run_arguments)
@@ -94,13 +112,17 @@ def train(
             missing = "ALGO" if algorithm is None else "--env"
             raise UserError(f"{missing} is missing: give train ALGO --env ENV, or --resume alone")
         else:
+            own, of_online = _apart(key_values(settings, "--set"), "online.")
+            if of_online and online is None:
+                raise UserError(f"-s online.{min(of_online)} goes with --online POLICY")
             row = train_(
                 algorithm,
                 env,
                 out=out,
                 data=data,
                 env_config=key_values(config, "--config"),
-                settings=key_values(settings, "--set"),
+                settings=own,
+                online=None if online is None else {"policy": online, **of_online},
                 seed=seed,
                 resume=resume,
                 **run_arguments,
@@ -140,6 +162,12 @@ def evaluate(
         content = measured.to_json()
         rows = {"copy": "copies", "episode": "episodes"}[measured.unit]
         out.result(content, tables.metrics(f"{policy} in {env}, {measured.num_rows} {rows}", content))
+
+
+def _apart(settings: dict[str, Any], prefix: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings whose names do not begin so, and those that do, without it."""
+    meant = {name.removeprefix(prefix): value for name, value in settings.items() if name.startswith(prefix)}
+    return {name: value for name, value in settings.items() if not name.startswith(prefix)}, meant
 
 
 def _behaviours(policies: list[str], settings: dict[str, Any]) -> list[Any]:

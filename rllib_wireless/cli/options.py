@@ -7,7 +7,26 @@ import typer
 
 from rllib_wireless.errors import UserError
 
-Env = Annotated[str, typer.Option("--env", help="Name of the environment.")]
+
+def environments(incomplete: str) -> list[str]:
+    """Names that a shell may complete to."""
+    from rllib_wireless.envs import env_names
+
+    return [name for name in env_names() if name.startswith(incomplete)]
+
+
+def algorithms(incomplete: str) -> list[str]:
+    """Names that a shell may complete to."""
+    from rllib_wireless.algorithms.registry import VARIANTS, algorithm_names
+
+    return [name for name in (*algorithm_names(), *VARIANTS) if name.startswith(incomplete)]
+
+
+Env = Annotated[str, typer.Option("--env", help="Name of the environment.", autocompletion=environments)]
+EnvIfAny = Annotated[str | None, typer.Option("--env", help="Name of the environment.", autocompletion=environments)]
+AlgorithmIfAny = Annotated[
+    str | None, typer.Argument(metavar="ALGO", help="Name of the algorithm.", autocompletion=algorithms)
+]
 Config = Annotated[list[str], typer.Option("--config", "-c", metavar="K=V", help="A field of the environment.")]
 Settings = Annotated[list[str], typer.Option("--set", "-s", metavar="K=V", help="A parameter of algorithm or rule.")]
 

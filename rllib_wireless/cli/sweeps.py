@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from rllib_wireless import tables
-from rllib_wireless.cli.options import Config, Json, Out, Seed, Settings, Wandb
+from rllib_wireless.cli.options import AlgorithmIfAny, Config, EnvIfAny, Json, Out, Seed, Settings, Wandb
 from rllib_wireless.console import Output, key_values
 from rllib_wireless.errors import UserError
 
@@ -16,8 +16,8 @@ app = typer.Typer()
 @app.command()
 def tune(
     out: Out,
-    algorithm: Annotated[str | None, typer.Argument(metavar="ALGO", help="Name of the algorithm.")] = None,
-    env: Annotated[str | None, typer.Option("--env", help="Name of the environment.")] = None,
+    algorithm: AlgorithmIfAny = None,
+    env: EnvIfAny = None,
     data: Annotated[Path | None, typer.Option(help="Folder or URI of the data set.")] = None,
     config: Config = [],  # noqa: B006
     settings: Settings = [],  # noqa: B006

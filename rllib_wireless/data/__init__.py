@@ -8,8 +8,10 @@ from rllib_wireless.data.check import CheckReport, check
 from rllib_wireless.data.collect import Behaviour, collect
 from rllib_wireless.data.convert import convert
 from rllib_wireless.data.exporter import export
-from rllib_wireless.data.importer import ImportMapping, import_data
+from rllib_wireless.data.import_mapping import ImportMapping
+from rllib_wireless.data.importer import import_data
 from rllib_wireless.data.info import info
+from rllib_wireless.data.merge import merge
 from rllib_wireless.data.reader import DataWarning
 from rllib_wireless.data.recorder import Recorder
 from rllib_wireless.data.store import Dataset, cell_folders, client_folders, load_dataset
@@ -34,5 +36,6 @@ __all__ = [
     "import_data",
     "info",
     "load_dataset",
+    "merge",
     "read_card",
 ]

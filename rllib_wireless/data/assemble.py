@@ -19,12 +19,17 @@ FRAGMENT_ROWS = 200
 """Environment steps of one line at most."""
 
 
-def fill(rows: Mapping[str, Array], num_actions: int) -> tuple[Columns, int]:
+def fill(rows: Mapping[str, Array], num_actions: int, longest: int | None = None) -> tuple[Columns, int]:
     """Order one agent's rows and fill in the columns that it lacks.
 
     `obs`, `actions`, `rewards`, `eps_id` and `t` must be there. The next observation, mask and time are those of the
     episode's next row; an episode's last row without them is dropped unless it is terminated. Masks allow everything by
     default, and `duration` is new_t - t.
+
+    Args:
+        rows: Columns, in any order.
+        num_actions: A.
+        longest: Steps after which a row does not follow another one any more.
 
     Returns:
         All columns, and the number of rows dropped.
@@ -36,6 +41,9 @@ def fill(rows: Mapping[str, Array], num_actions: int) -> tuple[Columns, int]:
         columns.setdefault(name, np.zeros(count, np.bool_))
     columns.setdefault("action_mask", np.ones((count, num_actions), np.bool_))
     has_next = np.append(columns["eps_id"][1:] == columns["eps_id"][:-1], False) if count else np.zeros(0, np.bool_)
+    has_next &= ~columns["terminateds"].astype(np.bool_)
+    if longest is not None and count:
+        has_next &= np.append(np.diff(columns["t"]) <= longest, False)
     # The next row of the episode, or the row itself where there is none.
     following = np.arange(count) + has_next
     kept = has_next | columns["terminateds"].astype(np.bool_) if "new_obs" not in columns else np.ones(count, np.bool_)

@@ -17,7 +17,7 @@ from rllib_wireless.errors import DataError
 
 
 class TensorIterator:
-    """Draws rows uniformly with replacement from one shard of the aligned rows of data sets.
+    """Draws rows uniformly with replacement from one shard of the rows of data sets, all agents side by side.
 
     It travels as paths and numbers: each Learner loads its own shard, on its own node, at the first batch. A shard is every
     `num_shards`-th row. Batches are {"<module_id>/<column>": tensor [batch_size, N, ...]}, with `state` and `new_state`
@@ -30,6 +30,8 @@ class TensorIterator:
         shard: Number of this shard.
         num_shards: Number of shards, one per Learner.
         seed: Seed of the drawing; shards draw independently.
+        aligned: Whether rows side by side must be of the same steps. If not, agents may have different numbers of rows; those of
+            the others are repeated.
     """
 
     def __init__(
@@ -41,10 +43,12 @@ class TensorIterator:
         shard: int = 0,
         num_shards: int = 1,
         seed: int = 0,
+        aligned: bool = True,
     ) -> None:
         self.paths = [Path(path) for path in paths]
         self.columns = None if columns is None else tuple(columns)
         self.module_id, self.shard, self.num_shards, self.seed = module_id, shard, num_shards, seed
+        self.aligned = aligned
         self._tensors: dict[str, torch.Tensor] | None = None
         self._random = np.random.default_rng([seed, shard])
 
@@ -97,7 +101,7 @@ class TensorIterator:
 
     def _columns(self, path: Path) -> Columns:
         dataset = load_dataset(path)
-        rows = dataset.aligned()
+        rows = dataset.aligned() if self.aligned else dataset.side_by_side()
         wanted = tuple(rows) if self.columns is None else self.columns
         for name, time in (("state", "t"), ("new_state", "new_t")):
             if name in wanted:

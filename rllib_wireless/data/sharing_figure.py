@@ -9,6 +9,7 @@ matplotlib.use("Agg")  # the backend without a screen, before pyplot
 from matplotlib import pyplot as plt
 
 from rllib_wireless.data.sharing_graph import Selection
+from rllib_wireless.drawing import save
 
 
 def draw_selection(selection: Selection, path: Path) -> None:
@@ -42,5 +43,4 @@ def draw_selection(selection: Selection, path: Path) -> None:
         axes.set_xticks(range(n), agents, rotation=90, fontsize=7)
         axes.set_yticks(range(n), agents, fontsize=7)
     panels[0].set_ylabel("who would see it")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path, dpi=110)

@@ -60,6 +60,16 @@ class Dataset:
                     raise DataError(problem, self.path)
         return {name: np.stack([rows[name] for rows in self.rows.values()], axis=1) for name in first}
 
+    def side_by_side(self) -> Columns:
+        """All agents' rows whatever their steps, {column: [T, N, ...]}; those of agents with fewer are repeated."""
+        most = max(len(rows["t"]) for rows in self.rows.values())
+        return {
+            name: np.stack(
+                [np.resize(rows[name], (most, *rows[name].shape[1:])) for rows in self.rows.values()], axis=1
+            )
+            for name in self.rows[self.agents[0]]
+        }
+
     def state_at(self, eps_id: IntArray, t: IntArray) -> FloatArray:
         """The joint state at these steps, [T, S].
 

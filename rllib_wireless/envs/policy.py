@@ -34,6 +34,17 @@ class Policy(ABC):
         """Forget the past of these copies, in which a new episode has begun."""
 
 
+class RandomLegal(Policy):
+    """Every legal action with equal probability."""
+
+    def act(self, step: EnvStep, random: StepRandom) -> IntArray:
+        legal = step.action_mask.sum(-1)
+        self.action_prob = (1.0 / legal).astype(np.float32)
+        nth = np.floor(random.uniform() * legal)
+        actions: IntArray = (step.action_mask.cumsum(-1) > nth[..., None]).argmax(-1)
+        return actions
+
+
 class RoundRobin(Policy):
     """In every step the next of the agents that act chooses action 1, all others action 0.
 

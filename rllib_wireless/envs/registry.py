@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from rllib_wireless.configuration import Configuration
+from rllib_wireless.envs import plugins
 from rllib_wireless.envs.base import BatchedEnv, Statistics
-from rllib_wireless.envs.policy import Policy
+from rllib_wireless.envs.policy import Policy, RandomLegal
 from rllib_wireless.errors import ConfigError, UserError
 
 
@@ -70,6 +71,16 @@ class EnvSpec:
     validation: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class NoParameters(Configuration):
+    """A rule without parameters."""
+
+    owner: ClassVar[str] = "rule"
+
+
+RANDOM = Rule(lambda env, parameters: RandomLegal(), NoParameters, "every legal action with equal probability")
+"""A rule that any environment may have."""
+
 _SPECS: dict[str, EnvSpec] = {}
 
 
@@ -80,6 +91,7 @@ def register(spec: EnvSpec) -> None:
 
 def env_names() -> list[str]:
     """Names of all environments."""
+    plugins.load()
     return sorted(_SPECS)
 
 
@@ -89,8 +101,12 @@ def env_spec(name: str) -> EnvSpec:
     Raises:
         UserError: Where there is none of that name.
     """
+    plugins.load()
     if name not in _SPECS:
-        raise UserError(f"there is no environment {name!r}; environments are {', '.join(env_names())}")
+        raise UserError(
+            f"there is no environment {name!r}; environments are {', '.join(env_names())}; others are named by --import MODULE, "
+            "and what is known by its data alone cannot be run, but `estimate` says what a policy is worth there"
+        )
     return _SPECS[name]
 
 

@@ -11,6 +11,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter
 
+from rllib_wireless.drawing import save
+
 Json = dict[str, Any]
 
 PANELS = (
@@ -63,8 +65,7 @@ def against_stations(curves: Mapping[str, Mapping[str, Json]], labels: Mapping[s
     grid[0, 0].set_xticks(sizes)
     handles, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=5, fontsize=9, frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path, dpi=110)
 
 
 def _curve(axes: Axes, name: str, label: str, points: Mapping[str, Json], metric: str) -> None:

@@ -11,6 +11,8 @@ matplotlib.use("Agg")  # the backend without a screen, before pyplot
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from rllib_wireless.drawing import save
+
 Json = dict[str, Any]
 
 LEARNED, RULE, BOUND = "#c0392b", "#2c6fbb", "#7f8c8d"
@@ -40,8 +42,7 @@ def channel_access(content: Json, labels: Mapping[str, str], path: Path) -> None
     plane.grid(alpha=0.3)
     _bars(collisions, policies, labels, "collision_rate", "collisions / busy periods")
     _bars(delay, policies, {}, "mean_delay_ms", "mean delay (ms)")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path, dpi=150)
 
 
 def _bars(axes: Axes, policies: Mapping[str, Json], labels: Mapping[str, str], metric: str, title: str) -> None:

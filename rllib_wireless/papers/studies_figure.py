@@ -11,6 +11,8 @@ matplotlib.use("Agg")  # the backend without a screen, before pyplot
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from rllib_wireless.drawing import save
+
 Json = dict[str, Any]
 Rows = Sequence[Json]
 
@@ -119,8 +121,7 @@ def lines(
         axes.grid(alpha=0.3)
     handles, names = panels[1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path, dpi=110)
 
 
 def _line(axes: Axes, name: str, points: Mapping[float, Json], number: int) -> None:

@@ -9,6 +9,7 @@ from rllib_wireless.policies.joint import JointNetworkPolicy
 from rllib_wireless.policies.network import NetworkPolicy, StackedMLP
 from rllib_wireless.policies.portable import PortablePolicy, check_fits, load_policy, portable_kind, save_policy
 from rllib_wireless.policies.table import TablePolicy
+from rllib_wireless.policies.trees import TreesPolicy
 
 __all__ = [
     "DeployedAgent",
@@ -22,6 +23,7 @@ __all__ = [
     "Rollout",
     "StackedMLP",
     "TablePolicy",
+    "TreesPolicy",
     "check_fits",
     "evaluate",
     "load_policy",

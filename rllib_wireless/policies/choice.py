@@ -12,6 +12,9 @@ from rllib_wireless.errors import ConfigError
 
 Mode = Literal["sample", "greedy"]
 
+UNKNOWN = float(np.finfo(np.float32).min) / 2
+"""Least value of a legal action: one of which nothing is known is below all others, and above those that are illegal."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -47,15 +50,14 @@ class Choice:
 
     def probabilities(self, values: FloatArray, mask: BoolArray) -> FloatArray:
         """Probabilities [B, N, A] of all actions for values [B, N, A]; those of illegal ones are zero."""
-        legal = np.where(mask, values, -np.inf)
+        legal = np.where(mask, np.maximum(values, UNKNOWN), -np.inf)
         top = legal.max(-1, keepdims=True)
         if self.mode == "greedy":
             weights = np.zeros_like(values)
             np.put_along_axis(weights, legal.argmax(-1)[..., None], 1.0, -1)
         else:
             weights = np.exp(legal - np.where(np.isfinite(top), top, 0.0))
-            # Where nothing is known of any legal action, `__call__` takes the lowest one.
-            weights[..., 0] += weights.sum(-1) == 0.0
+            weights[..., 0] += weights.sum(-1) == 0.0  # no action is legal
         total = weights.sum(-1, keepdims=True)
         uniform = mask / mask.sum(-1, keepdims=True).clip(min=1)
         law: FloatArray = ((1.0 - self.epsilon) * weights / total + self.epsilon * uniform).astype(np.float32)
@@ -84,14 +86,14 @@ def _choose(
             for a in range(num_actions):
                 if mask[b, i, a]:
                     legal += 1
-                    if logits[b, i, a] > top:
-                        top, best = logits[b, i, a], a
+                    if max(logits[b, i, a], UNKNOWN) > top:
+                        top, best = max(logits[b, i, a], UNKNOWN), a
             total = 0.0
             for a in range(num_actions):
                 if greedy:
                     weights[a] = 1.0 if a == best else 0.0
                 else:
-                    weights[a] = np.exp(logits[b, i, a] - top) if mask[b, i, a] else 0.0
+                    weights[a] = np.exp(max(logits[b, i, a], UNKNOWN) - top) if mask[b, i, a] else 0.0
                 total += weights[a]
             if u[b, i] < epsilon:
                 chosen = _nth_legal(mask[b, i], int(u[b, i] / epsilon * legal))

@@ -5,33 +5,29 @@ tensors.safetensors   the arrays; policy.json holds their sha256
 """
 
 import hashlib
-import itertools
 import shutil
 import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 import safetensors
 import safetensors.numpy
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 
 from rllib_wireless import __version__, storage
 from rllib_wireless.envs.base import BatchedEnv, EnvStep, FloatArray, ObsField
 from rllib_wireless.envs.policy import Policy
 from rllib_wireless.envs.registry import make_env
 from rllib_wireless.errors import DataError, UserError
+from rllib_wireless.policies.header import FORMAT, HEADER_FILE, FieldHeader, Header, field_difference, read_header
 
 Tensors = dict[str, npt.NDArray[Any]]
 
-_FORMAT = 1
-_JSON, _TENSORS = "policy.json", "tensors.safetensors"
-_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+_TENSORS = "tensors.safetensors"
 
 
 class PortablePolicy(Policy):
@@ -100,13 +96,13 @@ def portable_kind(cls: P) -> P:
     return cls
 
 
-def save_policy(policy: PortablePolicy, path: Path | str, *, env: str, env_config: dict[str, Any]) -> None:
+def save_policy(policy: PortablePolicy, path: Path | str, *, env: str | BatchedEnv, env_config: dict[str, Any]) -> None:
     """Write a portable policy; a folder of that name is replaced as a whole.
 
     Args:
         policy: The policy.
         path: The folder.
-        env: Name of the environment it was trained for.
+        env: The environment it was trained for, or its name.
         env_config: That environment's configuration.
 
     Raises:
@@ -114,26 +110,27 @@ def save_policy(policy: PortablePolicy, path: Path | str, *, env: str, env_confi
         DataError: At an array that is not finite.
     """
     path = Path(path)
-    built = make_env(env, **env_config)
+    built = make_env(env, **env_config) if isinstance(env, str) else env
     check_fits(policy, built)
     extra, tensors = policy.to_portable()
     _check_finite(tensors, path)
     blob = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
     policy.obs_fields = built.obs_fields
-    header = _Header(
-        format=_FORMAT,
+    header = Header(
+        format=FORMAT,
         kind=policy.kind,
         agents=list(policy.agents),
-        env=env,
+        env=built.name,
         env_config=env_config,
-        obs_fields=[_Field.of(f) for f in built.obs_fields],
+        obs_fields=[FieldHeader.of(f) for f in built.obs_fields],
         num_actions=policy.num_actions,
         extra=extra,
         tensors_sha256=hashlib.sha256(blob).hexdigest(),
         version=__version__,
     )
     _replace_folder(
-        path, {_TENSORS: blob, _JSON: orjson.dumps(header, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)}
+        path,
+        {_TENSORS: blob, HEADER_FILE: orjson.dumps(header, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)},
     )
 
 
@@ -150,16 +147,19 @@ def load_policy(
 
     Raises:
         DataError: At a file that is missing, broken or inconsistent.
-        UserError: Where the policy has no such agent or mode.
+        UserError: Where the policy has no such agent, or its kind neither mode nor epsilon.
     """
     folder = policy_folder(path)
     if folder is None:
-        raise DataError(f"there is no policy here: neither {_JSON} nor policy/{_JSON} exists", path)
-    header = _read_header(folder / _JSON)
+        raise DataError(f"there is no policy here: neither {HEADER_FILE} nor policy/{HEADER_FILE} exists", path)
+    header = read_header(folder / HEADER_FILE, _KINDS)
     tensors = _read_tensors(folder / _TENSORS, header.tensors_sha256)
     try:
-        given = {"mode": mode, "epsilon": epsilon}
-        extra = header.extra | {name: value for name, value in given.items() if value is not None}
+        given: dict[str, Any] = {"mode": mode, "epsilon": epsilon}
+        given = {name: value for name, value in given.items() if value is not None}
+        if unknown := given.keys() - header.extra.keys():
+            raise UserError(f"a policy of the kind {header.kind} has no {min(unknown)}")
+        extra = header.extra | given
         policy = _KINDS[header.kind].from_portable(extra, tensors, header.agents)
     except DataError as error:
         raise DataError(error.problem, folder) from None
@@ -190,7 +190,7 @@ def slice_policy(policy: PortablePolicy, agent: str) -> PortablePolicy:
 def policy_folder(path: Path | str) -> Path | None:
     """The portable policy at `path`, a folder or a URI, or in the training output there; None where there is none."""
     for place in (Path(path), storage.join(path, "policy")):
-        if storage.holds(place, _JSON):
+        if storage.holds(place, HEADER_FILE):
             return storage.local(place)
     return None
 
@@ -206,7 +206,7 @@ def check_fits(policy: PortablePolicy, env: BatchedEnv) -> None:
             f"the policy acts for {_listed(policy.agents)}, but {env.name} has {_listed(env.agents)}: "
             "evaluate it with the environment's configuration it was trained for"
         )
-    if policy.obs_fields is not None and (difference := _field_difference(policy.obs_fields, env.obs_fields)):
+    if policy.obs_fields is not None and (difference := field_difference(policy.obs_fields, env.obs_fields)):
         raise UserError(f"the policy observes {difference[0]}, but {env.name} shows {difference[1]}")
     shape = (env.observation_space.shape[0], int(env.action_space.n))
     if (policy.obs_size, policy.num_actions) != shape:
@@ -216,65 +216,12 @@ def check_fits(policy: PortablePolicy, env: BatchedEnv) -> None:
         )
 
 
-@dataclass(frozen=True, config=_STRICT)
-class _Field:
-    """An ObsField in the header; JSON has no infinity, so an open bound is null."""
-
-    name: str
-    kind: Literal["categorical", "continuous"]
-    size: int
-    low: float | None
-    high: float | None
-
-    @classmethod
-    def of(cls, field: ObsField) -> "_Field":
-        low, high = (float(bound) if np.isfinite(bound) else None for bound in (field.low, field.high))
-        return cls(field.name, field.kind, field.size, low, high)
-
-    def obs_field(self) -> ObsField:
-        low = -np.inf if self.low is None else self.low
-        high = np.inf if self.high is None else self.high
-        return ObsField(self.name, self.kind, self.size, low, high)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class _Header:
-    """The contents of `policy.json`."""
-
-    format: int
-    kind: str
-    agents: list[str]
-    env: str
-    env_config: dict[str, Any]
-    obs_fields: list[_Field]
-    num_actions: int
-    extra: dict[str, Any]
-    tensors_sha256: str
-    version: str
-
-
-def _read_header(path: Path) -> _Header:
-    try:
-        header = TypeAdapter(_Header).validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{where + ': ' if where else ''}{first['msg']}", path) from None
-    if header.format != _FORMAT:
-        raise DataError(f"its format is {header.format}, but this version reads format {_FORMAT}", path)
-    if header.kind not in _KINDS:
-        raise DataError(f"its kind is {header.kind!r}, but kinds are {', '.join(sorted(_KINDS))}", path)
-    if not header.agents or len(set(header.agents)) < len(header.agents):
-        raise DataError(f"agents is {header.agents}, but it should be distinct names", path)
-    return header
-
-
 def _read_tensors(path: Path, sha256: str) -> Tensors:
     if not path.is_file():
         raise DataError("the policy's tensors are missing", path)
     blob = path.read_bytes()
     if hashlib.sha256(blob).hexdigest() != sha256:
-        raise DataError(f"{len(blob)} bytes whose sha256 is not the one in {_JSON}: truncated or altered", path)
+        raise DataError(f"{len(blob)} bytes whose sha256 is not the one in {HEADER_FILE}: truncated or altered", path)
     try:
         tensors: Tensors = safetensors.numpy.load(blob)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -302,21 +249,6 @@ def _replace_folder(path: Path, files: dict[str, bytes]) -> None:
         (scratch / "new").rename(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _field_difference(trained: Sequence[ObsField], shown: Sequence[ObsField]) -> tuple[str, str] | None:
-    """The first observation field that differs, in words, or None."""
-    for a, b in itertools.zip_longest([_Field.of(f) for f in trained], [_Field.of(f) for f in shown]):
-        if a != b:
-            return _described(a), _described(b)
-    return None
-
-
-def _described(field: _Field | None) -> str:
-    if field is None:
-        return "no further field"
-    bounds = f" in [{field.low:g}, {field.high:g}]" if None not in (field.low, field.high) else ""
-    return f"{field.name} ({field.kind}, size {field.size}{bounds})"
 
 
 def _listed(agents: Sequence[str]) -> str:

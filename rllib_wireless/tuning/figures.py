@@ -11,9 +11,24 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from rllib_wireless.drawing import save
+
 Json = Mapping[str, Any]
 
 _DONE, _STOPPED, _DEFAULTS, _BEST = "#2c6fbb", "#b0b7bf", "#e69f00", "#c0392b"
+
+
+def draw_all(content: Json, out: Path) -> list[str]:
+    """Draw all figures that a sweep has enough for into a folder; returns their names."""
+    draw_history(content, out / "history.png")
+    figures = ["history"]
+    if any(content["importance"].values()):
+        draw_importance(content, out / "importance.png")
+        figures.append("importance")
+    if len(content["objectives"]) == 2:
+        draw_pareto(content, out / "pareto.png")
+        figures.append("pareto")
+    return figures
 
 
 def draw_history(content: Json, path: Path) -> None:
@@ -26,8 +41,7 @@ def draw_history(content: Json, path: Path) -> None:
         _history(axes, content, objective)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9, frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path, dpi=110)
 
 
 def draw_importance(content: Json, path: Path) -> None:
@@ -42,8 +56,7 @@ def draw_importance(content: Json, path: Path) -> None:
         axes.set(xlim=(0, max(share for _, share in ordered) * 1.15), xlabel="share of the variance that it explains")
         axes.set_title(f"what matters for {name}", fontsize=10)
         axes.tick_params(labelsize=9)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path, dpi=110)
 
 
 def draw_pareto(content: Json, path: Path) -> None:
@@ -80,8 +93,7 @@ def draw_pareto(content: Json, path: Path) -> None:
     axes.set(xlabel=_label(x), ylabel=_label(y))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path, dpi=110)
 
 
 def _history(axes: Axes, content: Json, objective: Json) -> None:

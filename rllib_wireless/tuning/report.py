@@ -13,15 +13,15 @@ import orjson
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from rllib_wireless.algorithms.run import RUN, plain, write_atomically
+from rllib_wireless.algorithms.run import RUN, plain, read_lines, write_atomically
 from rllib_wireless.data.card import versions
 from rllib_wireless.envs.registry import Metric
 from rllib_wireless.errors import UserError
 from rllib_wireless.tracking import WandbMode, tracked
-from rllib_wireless.tuning.figures import draw_history, draw_importance, draw_pareto
+from rllib_wireless.tuning.figures import draw_all
 from rllib_wireless.tuning.search import ERROR, decoded
 from rllib_wireless.tuning.settings import Sweep
-from rllib_wireless.tuning.trial import ERRORS, read_lines, seed_folder, trial_name
+from rllib_wireless.tuning.trial import ERRORS, seed_folder, trial_name
 
 Json = dict[str, Any]
 
@@ -101,14 +101,7 @@ def report(sweep: Sweep, out: Path, study: optuna.Study, seconds: Seconds, wandb
     content = plain(content)
     write_atomically(out / RESULTS, orjson.dumps(content, option=orjson.OPT_INDENT_2))
     _write_best(sweep, out, best, front if len(objectives) > 1 else ())
-    draw_history(content, out / "history.png")
-    figures = ["history"]
-    if any(content["importance"].values()):
-        draw_importance(content, out / "importance.png")
-        figures.append("importance")
-    if len(objectives) == 2:
-        draw_pareto(content, out / "pareto.png")
-        figures.append("pareto")
+    figures = draw_all(content, out)
     if wandb != "off":
         _track(out, content, figures, wandb)
     return content

@@ -28,11 +28,12 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from typing_extensions import override
 
 from rllib_wireless.algorithms.actors import ray_with
+from rllib_wireless.algorithms.run import read_lines
 from rllib_wireless.tracking import WandbMode
 from rllib_wireless.tuning.report import Seconds, table_row
 from rllib_wireless.tuning.search import ENDED, TRIAL, StudySearch
 from rllib_wireless.tuning.settings import Sweep
-from rllib_wireless.tuning.trial import ERRORS, Task, Trial, read_lines, trial_name
+from rllib_wireless.tuning.trial import ERRORS, Task, Trial, trial_name
 
 _REDUCTION = 3
 """Of ASHA: the best third goes on."""

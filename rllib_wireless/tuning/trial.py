@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import orjson
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 from ray.tune import PlacementGroupFactory, Trainable
 from typing_extensions import override
 
 from rllib_wireless.algorithms.registry import algorithm_spec
-from rllib_wireless.algorithms.run import RUN, Run, plain
+from rllib_wireless.algorithms.run import RUN, Run, append_line, plain, read_lines
 from rllib_wireless.algorithms.training import Row, Training, training_of
 from rllib_wireless.errors import ProcessLost, UserError
 from rllib_wireless.tracking import numbers
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 Select = Literal["online", "offline"]
 
-PROGRESS = "progress.jsonl"
 """A trial's results, a line each, in its folder."""
 
 ERRORS = "error.txt"
@@ -186,8 +184,7 @@ class Trial(Trainable):  # type: ignore[misc]
             "seconds": {**self._seconds, "step": time.monotonic() - begin},
         }
         self._lines.append(result)
-        with (self._folder / PROGRESS).open("ab") as file:
-            file.write(orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE))
+        append_line(self._folder, result)
         self._seconds = dict.fromkeys(_TIMED, 0.0)
         return {**result, "done": finished}
 
@@ -240,13 +237,6 @@ class Trial(Trainable):  # type: ignore[misc]
 def _shortened(words: str) -> str:
     """A message without its middle, if it is long: databases limit what they hold, and what is wrong often stands at the end."""
     return words if len(words) <= 600 else f"{words[:200]} ... {words[-395:]}"
-
-
-def read_lines(folder: Path) -> list[dict[str, Any]]:
-    """The results that a trial wrote into its folder; of a line that it could not finish nothing."""
-    path = folder / PROGRESS
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    return [orjson.loads(line) for line in lines if line.endswith(b"\n")]
 
 
 def _means(rows: Iterable[Row]) -> dict[str, float]:

@@ -52,7 +52,7 @@ class BCConfig(GradientConfig):
     """
 
     settings = BCSettings
-    requirements = Requirements(aligned=True)
+    requirements = Requirements()
     columns = ("obs", "actions", "action_mask", "acting")
 
     def __init__(self, algo_class: type["BC"] | None = None) -> None:

@@ -88,8 +88,17 @@ class CTDECQLConfig(GradientConfig):
         self.replay_dir = str(out / "replay")
 
     @override
+    def caution(self) -> str:
+        return "cql_alpha"
+
+    @override
     def columns_to_load(self) -> tuple[str, ...]:
         return (*self.columns, "state", "new_state") if self.mixer == "monotonic" else self.columns
+
+    @property
+    @override
+    def rows_align(self) -> bool:
+        return bool(self.paradigm != "independent")
 
     @override
     def validate(self) -> None:
@@ -168,7 +177,8 @@ class CTDECQL(GradientAlgorithm):
         settings = config.parsed()
         # Every Learner is given the same numbers, so all rows count, not those of one shard.
         measured = ("rewards", "duration", "terminateds", *(("state",) if self._with_state else ()))
-        rows = TensorIterator([config.input_], columns=measured) if self._replay is None else self._replay
+        recorded = TensorIterator([config.input_], columns=measured, aligned=config.rows_align)
+        rows = recorded if self._replay is None else self._replay
         return RLModuleSpec(
             module_class=CTDECQLModule,
             observation_space=env.observation_space,

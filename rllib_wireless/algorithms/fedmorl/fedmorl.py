@@ -76,6 +76,10 @@ class FedMORLConfig(OfflineMultiAgentConfig):
     def set_output(self, out: Path) -> None:
         self.client_state_dir = str(out / "clients")
 
+    @override
+    def caution(self) -> str | None:
+        return {"planner": "beta", "rollout": "cql_alpha"}.get(self.policy_learning)
+
 
 class FedMORL(OfflineMultiAgentAlgorithm):
     """The server: it holds the global model and the number of the round, and never a row or a policy."""

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from rllib_wireless.drawing import save
 from rllib_wireless.papers.ctde_cql.setup import BASELINES, LEARNERS, RULES
 
 Json = dict[str, Any]
@@ -52,8 +53,7 @@ def headline(content: Json, path: Path) -> None:
     rates.grid(alpha=0.3)
     handles, names = rates.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path, dpi=110)
 
 
 def _bars(axes: Axes, rows: list[Json]) -> None:

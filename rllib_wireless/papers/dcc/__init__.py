@@ -8,10 +8,13 @@ from functools import partial
 from typing import Any
 
 from rllib_wireless.papers.dcc import experiment
+from rllib_wireless.papers.dcc.figures import draw
 from rllib_wireless.papers.dcc.setup import DEMO, PAPER
 from rllib_wireless.papers.experiment import Json
 from rllib_wireless.papers.resumable import at_both_scales
 from rllib_wireless.papers.studies import every_claim
+
+__all__ = ["draw", "main_claims", "reproduce", "table"]
 
 reproduce = at_both_scales(partial(experiment.experiment, DEMO), partial(experiment.experiment, PAPER))
 

@@ -49,6 +49,11 @@ def reproduce(
     return resumable.reproduce(experiment, Path(out), note, only=only, workers=workers, plot_only=plot_only)
 
 
+def draw(content: Json, out: Path) -> None:
+    """All figures, from `results.json` alone."""
+    (demo if content["scale"] == "demo" else paper_scale).draw(content, out)
+
+
 def table(content: Json) -> list[dict[str, Any]]:
     """The comparison, a row a policy: its label, and each metric's mean and interval."""
     return demo.table(content) if content["scale"] == "demo" else paper_scale.table(content)

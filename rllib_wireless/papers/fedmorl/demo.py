@@ -88,8 +88,13 @@ def reproduce(out: Path, progress: Progress, *, only: str | None, plot_only: boo
             return results
         _summarise(out, DEMO, results)
     content = read_json(out / "results.json")
-    figures.channel_access(content, LABELS, out / "figure.png")
+    draw(content, out)
     return content
+
+
+def draw(content: Json, out: Path) -> None:
+    """The figure, from `results.json` alone."""
+    figures.channel_access(content, LABELS, out / "figure.png")
 
 
 def demo_cells(s: Scale) -> list[Cell]:

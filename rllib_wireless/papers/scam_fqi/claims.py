@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rllib_wireless.papers.experiment import Claim, Json
 from rllib_wireless.papers.intervals import estimate
-from rllib_wireless.papers.scam_fqi.setup import FIGURE_1, SELECTED, SHARING, Scale
+from rllib_wireless.papers.scam_fqi.setup import CQL, FIGURE_1, SELECTED, SHARING, Scale
 from rllib_wireless.papers.scam_fqi.studies import REFERENCE, arm
 from rllib_wireless.papers.studies import claim_of
 
@@ -99,6 +99,9 @@ def _rules(s: Scale, world: str) -> Iterator[Contrast]:
     ):
         said = f"{_PRODUCTS[world]}: {SHARING[REFERENCE].label} is shorter than {words}"
         yield _shorter(f"rule-{world}-{rule}", said, f"{rule}-{world}", learned, paper=_OWN)
+    if CQL in s.sharing:
+        words = f"{_PRODUCTS[world]}: {SHARING[REFERENCE].label} is shorter than {SHARING[CQL].label}"
+        yield _shorter(f"rule-{world}-cql", words, arm(s, world, CQL).name, learned, paper=_OWN)
     words = f"{_PRODUCTS[world]}: greedy decisions get stuck more often than .15-greedy ones"
     yield Contrast(f"greedy-{world}", words, {learned: 1.0}, "greedy_excess_livelock", _OWN)
 

@@ -11,12 +11,21 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter
 
+from rllib_wireless.drawing import save
 from rllib_wireless.papers.scam_fqi.setup import FIGURE_1, RULES
 
 Json = dict[str, Any]
 
 # Okabe and Ito's colours, which the colour-blind tell apart: one for whom is heard. Line styles tell what is heard.
-_COLORS = {"own": "#000000", "1": "#D55E00", "2": "#E69F00", "3": "#009E73", "all": "#0072B2", "selected": "#CC79A7"}
+_COLORS = {
+    "own": "#000000",
+    "1": "#D55E00",
+    "2": "#E69F00",
+    "3": "#009E73",
+    "all": "#0072B2",
+    "selected": "#CC79A7",
+    "cql": "#8C6D31",
+}
 _RULES = {"uniform": ":", "shortest_path": "--", "congestion_aware": "-."}
 
 
@@ -50,8 +59,7 @@ def figure_1(content: Json, path: Path) -> None:
     shown = [axes.get_legend_handles_labels() for axes in panels]  # a part may have arms that the other one lacks
     lines = {name: line for found in shown for line, name in zip(*found, strict=True)}
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5, fontsize=9, frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path, dpi=110)
 
 
 def _curve(axes: Axes, row: Json, curve: Mapping[str, Json], factor: float) -> None:
@@ -76,6 +84,6 @@ def _curve(axes: Axes, row: Json, curve: Mapping[str, Json], factor: float) -> N
 def _kind(name: str) -> tuple[str, str]:
     """Whom and what an arm hears, by its name."""
     sharing = name.split("-")[1]
-    if sharing in ("own", "selected"):
+    if sharing in ("own", "selected", "cql"):
         return sharing, "c"
     return sharing[:-1].rstrip("_"), sharing[-1]

@@ -115,8 +115,10 @@ def measure_rules(s: Scale, world: str, seed: int, out: Path, progress: Progress
 
 def _run(s: Scale, world: str, seed: int, *, name: str, arm: Arm | None = None) -> Run:
     of = WORLDS[world]
-    settings: dict[str, Any] = {**s.settings, "fqi_iterations": s.iterations, **of.settings}
-    if arm is not None:
+    sharing = SHARING["own" if arm is None else arm.sharing]
+    settings = dict(sharing.settings)
+    if arm is not None and sharing.algorithm == "scam_fqi":
+        settings = {**s.settings, "fqi_iterations": s.iterations, **of.settings}
         settings |= {"min_samples_leaf": arm.leaf, "initial_values": arm.start}
     return Run(
         name=name,
@@ -128,7 +130,7 @@ def _run(s: Scale, world: str, seed: int, *, name: str, arm: Arm | None = None) 
         test_seed=s.test_seed + seed,
         test=of.test or Test(s.test_episodes, None),
         behaviours=(Behaviour(next(iter(of.rules))),),
-        algorithm="scam_fqi",
+        algorithm=sharing.algorithm,
         settings=settings,
         iterations=s.iterations,
     )

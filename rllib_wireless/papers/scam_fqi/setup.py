@@ -76,22 +76,26 @@ slot holds the future of every user already, so its discount is 0."""
 FIGURE_1 = {"different": "(a) 3 different products", "same": "(b) 5 products of the same kind"}
 """The plants of both parts of the paper's figure."""
 
-SELECTED = "selected"
+CQL, SELECTED = "cql", "selected"
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """Who shares what.
+    """Who shares what, and who learns from it.
 
     Args:
         label: What figures and tables call it; the paper's d is the radius plus one.
         fields: Fields of the environment.
         cost: How long learning takes beside others.
+        algorithm: What learns.
+        settings: Its settings, where it is not SCAM-FQI with those of the scale.
     """
 
     label: str
     fields: Mapping[str, Any]
     cost: float = 1.0
+    algorithm: str = "scam_fqi"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _ball(radius: int | None, observation: str) -> Sharing:
@@ -104,6 +108,13 @@ def _ball(radius: int | None, observation: str) -> Sharing:
 
 SHARING: Mapping[str, Sharing] = {
     "own": Sharing("own state only (d = 1)", {"sharing_radius": 0}),
+    CQL: Sharing(
+        "independent CQL, d = 2, compressed",
+        {},  # as the log was observed
+        4.0,
+        "ctde_cql",
+        {"paradigm": "independent", "backbone": "dqn", "discount": "decision", "gamma": 0.99},
+    ),
     **{f"{r}{form[0]}": _ball(r, form) for r in (1, 2, 3) for form in ("compressed", "full")},
     **{f"all_{form[0]}": _ball(None, form) for form in ("compressed", "full")},
     SELECTED: Sharing("selected graph, compressed", {"observation": "compressed"}, 20.0),

@@ -9,6 +9,7 @@ matplotlib.use("Agg")  # the backend without a screen, before pyplot
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from rllib_wireless.drawing import save
 from rllib_wireless.papers.selection.setup import JUDGES
 
 Json = dict[str, Any]
@@ -36,8 +37,7 @@ def draw(content: Json, out: Path) -> None:
             axes.set_xlabel("true return", fontsize=9)
     handles, names = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    figure.savefig(out / "figure.png", dpi=90)
-    plt.close(figure)
+    save(figure, out / "figure.png", dpi=90)
 
 
 def _panel(axes: Axes, rows: list[Json], label: str) -> None:

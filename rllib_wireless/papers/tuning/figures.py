@@ -7,6 +7,7 @@ import matplotlib
 matplotlib.use("Agg")  # the backend without a screen, before pyplot
 from matplotlib import pyplot as plt
 
+from rllib_wireless.drawing import save
 from rllib_wireless.papers.experiment import Json
 from rllib_wireless.papers.studies_figure import NAMES
 
@@ -33,5 +34,4 @@ def draw(content: Json, out: Path) -> None:
         axis.set_title(name)
         axis.set_ylabel(NAMES.get(metric, metric))
         axis.grid(alpha=0.3)
-    figure.savefig(out / "figure.png", dpi=100)
-    plt.close(figure)
+    save(figure, out / "figure.png", dpi=100)
