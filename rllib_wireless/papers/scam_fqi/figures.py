@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter
 
 from rllib_wireless.drawing import save
-from rllib_wireless.papers.scam_fqi.setup import FIGURE_1, RULES
+from rllib_wireless.papers.scam_fqi.setup import CQL, FIGURE_1, RULES
 
 Json = dict[str, Any]
 
@@ -24,7 +24,6 @@ _COLORS = {
     "3": "#009E73",
     "all": "#0072B2",
     "selected": "#CC79A7",
-    "cql": "#8C6D31",
 }
 _RULES = {"uniform": ":", "shortest_path": "--", "congestion_aware": "-."}
 
@@ -39,7 +38,8 @@ def figure_1(content: Json, path: Path) -> None:
     figure, panels = plt.subplots(1, len(FIGURE_1), figsize=(13, 5.6), layout="constrained")
     for axes, (world, title) in zip(panels, FIGURE_1.items(), strict=True):
         rows = content["studies"][world]
-        learned = [row for row in rows if content["policies"][row["name"]]["curve"]]
+        # Iterations of CQL are gradient steps, and its first ones would set the scale.
+        learned = [row for row in rows if content["policies"][row["name"]]["curve"] and _kind(row["name"])[0] != CQL]
         for number, row in enumerate(learned):
             beside = 0.025 * (number - (len(learned) - 1) / 2)  # so that intervals are seen side by side
             _curve(axes, row, content["policies"][row["name"]]["curve"], 1.0 + beside)
@@ -84,6 +84,6 @@ def _curve(axes: Axes, row: Json, curve: Mapping[str, Json], factor: float) -> N
 def _kind(name: str) -> tuple[str, str]:
     """Whom and what an arm hears, by its name."""
     sharing = name.split("-")[1]
-    if sharing in ("own", "selected", "cql"):
+    if sharing in ("own", "selected", CQL):
         return sharing, "c"
     return sharing[:-1].rstrip("_"), sharing[-1]
