@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pydantic.dataclasses import dataclass
 
 from rllib_wireless.configuration import CONFIG, Configuration, field
-from rllib_wireless.envs import BatchedEnv, EnvSpec, EnvStep, FinalStep, Metric, ObsField, Statistics, register
+from rllib_wireless.envs import BatchedEnv, EnvSpec, EnvStep, Metric, ObsField, Statistics, register
 from rllib_wireless.envs.base import FloatArray, observation_space
 from rllib_wireless.envs.random import StepRandom
 from rllib_wireless.envs.registry import RANDOM
@@ -38,9 +38,7 @@ class AlohaConfig(Configuration):
 class Aloha(BatchedEnv):
     """B channels with N nodes each; all copies are in the same slot."""
 
-    name = "aloha"
-    duration_unit = "slots"
-    gamma = 0.9
+    name, duration_unit, gamma = "aloha", "slots", 0.9
 
     config: AlohaConfig
 
@@ -60,11 +58,8 @@ class Aloha(BatchedEnv):
         return self._show(np.zeros(self._shape), 0.0)
 
     def step(self, actions: npt.NDArray[Any]) -> EnvStep:
-        chosen = np.asarray(actions, np.int64)
-        if self.strict:
-            self.refuse_illegal(chosen, self._mask)
-        legal = (chosen >= 0) & (chosen < len(POWER))
-        sent = POWER[np.where(legal, chosen, 0)]
+        chosen, illegal = self.executed(actions, self._mask)
+        sent = POWER[chosen]
         received = sent * self._gain
         best = received.max(1)
         success = (best > 0) & (best >= self.config.capture * (received.sum(1) - best))
@@ -73,7 +68,7 @@ class Aloha(BatchedEnv):
         self._counts["slots"] += 1
         self._counts["successes"] += success
         self._counts["energy"] += sent.sum(1)
-        self._counts["illegal_actions"] += ~legal
+        self._counts["illegal_actions"] += illegal
         self._slot += 1
         self._fade()
         return self._show(reward, 1.0, ends=self._slot % self.config.slots == 0)
@@ -99,23 +94,17 @@ class Aloha(BatchedEnv):
         self._gain = np.minimum(-np.log1p(-self._random.uniform(purpose=1)) / 3, 1.0)
 
     def _show(self, reward: npt.NDArray[Any], duration: float, ends: bool = False) -> EnvStep:
-        every, nobody = np.ones(self._shape, np.bool_), np.zeros(self.num_envs, np.bool_)
-        final = None
+        final, all_act = None, np.ones(self._shape, np.bool_)
         if ends:
-            seen = (self.local_state(), self._mask, every, self.local_state(), self.state())
-            final = FinalStep(np.arange(self.num_envs), *seen, self.statistics())
+            final = self.ended(np.arange(self.num_envs), self.local_state(), self._mask, all_act)
             self._begin()
-        return EnvStep(
-            obs=self.local_state(),
-            action_mask=self._mask,
-            acting=every,
-            reward=reward.astype(np.float32),
-            cost=np.zeros(self._shape, np.float32),
-            terminated=nobody,
-            truncated=nobody | ends,
-            duration=np.full(self.num_envs, duration, np.float32),
-            final=final,
+        of_copies = (
+            np.full(self.num_envs, False),
+            np.full(self.num_envs, ends),
+            np.full(self.num_envs, duration, np.float32),
         )
+        rewards, costs = reward.astype(np.float32), np.zeros(self._shape, np.float32)
+        return EnvStep(self.local_state(), self._mask, all_act, rewards, costs, *of_copies, final)
 
 
 register(

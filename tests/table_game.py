@@ -15,7 +15,6 @@ from rllib_wireless.data import Behaviour, Card, collect
 from rllib_wireless.envs.base import (
     BatchedEnv,
     EnvStep,
-    FinalStep,
     FloatArray,
     ObsField,
     Statistics,
@@ -164,9 +163,7 @@ class TableGame(BatchedEnv):
         self.s[terminated] = 0
         final, over = None, np.flatnonzero(terminated | truncated)
         if len(over):
-            shown = (self._obs()[over], self._mask()[over], np.ones((len(over), 2), np.bool_))
-            rows = {name: value[over] for name, value in self.counts.items()}
-            final = FinalStep(over, *shown, self.local_state()[over], self.state()[over], rows)
+            final = self.ended(over, self._obs(), self._mask(), np.ones((self.num_envs, 2), np.bool_))
             self.s[over] = self.t[over] = 0
             for value in self.counts.values():
                 value[over] = 0

@@ -11,7 +11,6 @@ from rllib_wireless.configuration import CONFIG, Configuration, field
 from rllib_wireless.envs.base import (
     BatchedEnv,
     EnvStep,
-    FinalStep,
     FloatArray,
     IntArray,
     ObsField,
@@ -21,7 +20,6 @@ from rllib_wireless.envs.base import (
 from rllib_wireless.envs.policy import Policy
 from rllib_wireless.envs.random import StepRandom
 from rllib_wireless.envs.registry import EnvSpec, Metric, Rule
-from rllib_wireless.errors import UserError
 
 LONGEST = 8
 
@@ -73,13 +71,7 @@ class Toy(BatchedEnv):
         return self._step(nothing, nothing, never, never, nothing[:, 0], None)
 
     def step(self, actions: npt.NDArray[Any]) -> EnvStep:
-        inside = (actions >= 0) & (actions < 3)
-        chosen = np.where(inside, actions, 0).astype(np.int64)
-        legal = inside & np.take_along_axis(self.mask(), chosen[..., None], -1)[..., 0]
-        illegal = (actions != 0) & ~legal
-        if self.strict and illegal.any():
-            raise UserError("illegal action")
-        executed = np.where(legal, chosen, 0)
+        executed, illegal = self.executed(actions, self.mask())
         reward = (executed * (np.arange(len(self.agents)) + 1)).astype(np.float32)
         self.counts["steps"] += 1
         self.counts["reward"] += reward
@@ -90,7 +82,9 @@ class Toy(BatchedEnv):
         length = 3 + (7 * self.seed + 5 * np.arange(self.num_envs) + 3 * self.e) % 4
         ended = (self.t >= length) & (not self.config.endless)
         self.t %= LONGEST
-        final = self._final(np.flatnonzero(ended)) if ended.any() else None
+        final = None
+        if ended.any():
+            final = self.ended(np.flatnonzero(ended), self.obs(), self.mask(), self.acting())
         self.e[ended] += 1
         self.t[ended] = 0
         self.last[ended] = 0
@@ -127,13 +121,6 @@ class Toy(BatchedEnv):
         self, reward: FloatArray, cost: FloatArray, terminated: Any, truncated: Any, duration: Any, final: Any
     ) -> EnvStep:
         return EnvStep(self.obs(), self.mask(), self.acting(), reward, cost, terminated, truncated, duration, final)
-
-    def _final(self, copies: IntArray) -> FinalStep:
-        seen = (self.obs()[copies], self.mask()[copies], self.acting()[copies])
-        return FinalStep(copies, *seen, self.local_state()[copies], self.state()[copies], self._rows(copies))
-
-    def _rows(self, copies: IntArray) -> Statistics:
-        return {name: value[copies] for name, value in self.counts.items()}
 
 
 class LastLegal(Policy):

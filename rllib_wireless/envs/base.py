@@ -152,6 +152,31 @@ class BatchedEnv(ABC):
         """
         raise UserError(f"{self.name} does not say how observations follow from events; that takes a simulator")
 
+    def ended(self, copies: IntArray, obs: FloatArray, action_mask: BoolArray, acting: BoolArray) -> FinalStep:
+        """What copies that have ended look like, to be taken before they begin anew.
+
+        Args:
+            copies: Their indices, [F].
+            obs: What all copies show, [B, N, D].
+            action_mask: Likewise, [B, N, A].
+            acting: Likewise, [B, N].
+        """
+        seen = obs[copies], action_mask[copies], acting[copies], self.local_state()[copies], self.state()[copies]
+        return FinalStep(copies, *seen, {name: values[copies] for name, values in self.statistics().items()})
+
+    def executed(self, actions: npt.NDArray[Any], mask: BoolArray) -> tuple[IntArray, BoolArray]:
+        """Actions [B, N] with 0 in place of those that the mask [B, N, A] forbids, and which those are.
+
+        Raises:
+            UserError: Under `strict`, at the first of those.
+        """
+        chosen = np.asarray(actions, np.int64)
+        if self.strict:
+            self.refuse_illegal(chosen, mask)
+        inside = (chosen >= 0) & (chosen < mask.shape[-1])
+        legal = inside & np.take_along_axis(mask, np.where(inside, chosen, 0)[..., None], -1)[..., 0]
+        return np.where(legal, chosen, 0), (chosen != 0) & ~legal
+
     def refuse_illegal(self, actions: IntArray, mask: BoolArray) -> None:
         """Raise at an action [B, N] that the mask [B, N, A] forbids; what simulators do under `strict`.
 

@@ -183,12 +183,8 @@ class ParallelGames(BatchedEnv):
 
     def _final(self, copies: IntArray, acted: BoolArray) -> FinalStep:
         """What those saw who were there until the end."""
-        mask = np.where(
-            acted[copies, :, None], np.arange(self._mask.shape[-1]) < self._sizes[:, None], self._mask[copies]
-        )
-        obs = self._obs[copies]
-        counts = {name: values[copies] for name, values in self._counts.items()}
-        return FinalStep(copies, obs, mask, acted[copies], obs.copy(), obs.reshape(len(copies), -1), counts)
+        mask = np.where(acted[..., None], np.arange(self._mask.shape[-1]) < self._sizes[:, None], self._mask)
+        return self.ended(copies, self._obs, mask, acted)
 
     def _show(
         self,

@@ -160,15 +160,7 @@ class ChannelAccess(SharingEnv):
 
     def _final(self, copies: IntArray) -> FinalStep:
         channel.observe(self._params, self._channel, self._obs, self._mask, self._acting)
-        return FinalStep(
-            copies=copies,
-            obs=self._with_neighbours(self._obs)[copies],
-            action_mask=self._mask[copies],
-            acting=self._acting[copies],
-            local_state=self.local_state()[copies],
-            state=self.state()[copies],
-            statistics={name: value[copies] for name, value in self._counts().items()},
-        )
+        return self.ended(copies, self._with_neighbours(self._obs), self._mask, self._acting)
 
 
 _LOCAL_FIELDS = (

@@ -10,7 +10,6 @@ from rllib_wireless.envs.base import (
     EnvStep,
     FinalStep,
     FloatArray,
-    IntArray,
     ObsField,
     Statistics,
 )
@@ -84,7 +83,7 @@ class RadioResource(SharingEnv):
         self._duration[:] = 1.0
         if self.slot < self.config.episode_slots:
             return self._step(None)
-        final = self._final()
+        final = self.ended(np.arange(self.num_envs), self._with_neighbours(self._obs), self._mask, self._acting)
         self._episode += 1
         self._begin()
         return self._step(final)
@@ -173,18 +172,6 @@ class RadioResource(SharingEnv):
             truncated=self._never if final is None else self._always,
             duration=self._duration,
             final=final,
-        )
-
-    def _final(self) -> FinalStep:
-        copies: IntArray = np.arange(self.num_envs)
-        return FinalStep(
-            copies=copies,
-            obs=self._with_neighbours(self._obs.copy()),
-            action_mask=self._mask.copy(),
-            acting=self._acting.copy(),
-            local_state=self.local_state(),
-            state=self.state(),
-            statistics=self.statistics(),
         )
 
 

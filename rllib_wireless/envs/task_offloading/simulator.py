@@ -170,15 +170,7 @@ class TaskOffloading(SharingEnv):
 
     def _final(self, copies: IntArray) -> FinalStep:
         self._observe()
-        return FinalStep(
-            copies=copies,
-            obs=self._with_neighbours(self._obs)[copies],
-            action_mask=self._mask[copies],
-            acting=self._acting[copies],
-            local_state=self._obs[copies],
-            state=self.state()[copies],
-            statistics={name: value[copies] for name, value in self._sums().items()},
-        )
+        return self.ended(copies, self._with_neighbours(self._obs), self._mask, self._acting)
 
 
 def _obs_fields(devices: Devices) -> tuple[ObsField, ...]:
