@@ -377,7 +377,7 @@ def test_the_table_of_exported_policies_is_made(tmp_path: Path) -> None:
     for row in rows:
         assert float(row["largest difference"]) < 1e-5 and kept[row["environment"]]["kind"] == row["kind"]
         if row["kind"] != "trees":  # whose size is that of the log
-            assert row["kB a file"] == kept[row["environment"]]["kB a file"]
+            assert float(row["kB a file"]) == pytest.approx(float(kept[row["environment"]]["kB a file"]), rel=0.05)
 
 
 @pytest.mark.slow

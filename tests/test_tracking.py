@@ -3,6 +3,7 @@
 import importlib
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,27 @@ SMALL = {
 
 
 def records(folder: Path) -> list[Any]:
-    """All records that the client wrote offline, oldest file first."""
+    """All records that the client wrote offline, oldest file first, once the last one of each run is there.
+
+    The client's own process may still be writing when `finish` has returned.
+    """
     protocol: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
     paths = sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime)
-    return [protocol.Record.FromString(data) for path in paths for data in entries(path.read_bytes())]
+    found: list[Any] = []
+    for path in paths:
+        for _ in range(100):
+            own = [protocol.Record.FromString(data) for data in entries(path.read_bytes())]
+            if any(record.HasField("exit") for record in own):
+                break
+            time.sleep(0.1)
+        found += own
+    return found
 
 
 def entries(content: bytes) -> Iterator[bytes]:
     """Entries of a file in LevelDB's log format: pieces with checksum, length and kind, which do not cross blocks of 32 KiB."""
     entry, at = b"", 7  # after Weights & Biases' own header
-    while at < len(content):
+    while at + 7 <= len(content):
         left = 2**15 - at % 2**15
         if left < 7:
             at += left
