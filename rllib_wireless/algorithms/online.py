@@ -28,11 +28,13 @@ from rllib_wireless.algorithms.run import Run, append_line, read_lines
 from rllib_wireless.configuration import CONFIG, Configuration, field
 from rllib_wireless.data import Behaviour, collect, merge, read_card
 from rllib_wireless.data.format import CARD
+from rllib_wireless.envs.base import BatchedEnv
 from rllib_wireless.envs.registry import env_spec
 from rllib_wireless.errors import ConfigError
 from rllib_wireless.policies import load_policy
+from rllib_wireless.policies.choice import Mode
 from rllib_wireless.policies.evaluation import Evaluation, PairedDifference, evaluate, paired_difference, resolve_policy
-from rllib_wireless.policies.portable import policy_folder
+from rllib_wireless.policies.portable import copy_policy, policy_folder
 
 if TYPE_CHECKING:
     pass
@@ -51,7 +53,7 @@ class OnlineSettings(Configuration):
     deployments: int = field(5, "How often a candidate is learned and tried.", ge=1)
     steps: int = field(20_000, "Joint steps of the log of a deployment.", unit="steps", ge=100)
     num_envs: int = field(16, "Copies of the environment that each policy acts in for a log.", ge=1)
-    mode: str | None = field("sample", "How learned policies act in a log; as they do in use if none.")
+    mode: Mode | None = field("sample", "How learned policies act in a log; as they do in use if none.")
     epsilon: float = field(0.0, "Share of uniformly random actions in a log.", ge=0.0, le=1.0)
     rejected_share: float = field(
         0.3, "Share of a log in which the newest candidate acts where it did not come into use.", ge=0.0, lt=1.0,
@@ -98,7 +100,12 @@ class FineTuning:
         self.settings = OnlineSettings.parse(given)
         self._spec = env_spec(run.env)
         self._metrics = self.settings.metrics or self._spec.objectives
-        self._check()
+        config = run.config(out)
+        caution = config.caution()
+        assert caution is not None  # as Run.config has made sure of
+        self._caution = caution
+        self._pessimism = getattr(config, caution) if self.settings.pessimism is None else self.settings.pessimism
+        self._check(config.build_env())
         self._publish()
 
     @property
@@ -158,11 +165,10 @@ class FineTuning:
         if not kept.exists():
             source = policy_folder(self._first)
             assert source is not None
-            _copy(source, kept)
-        _copy(self.in_use(), self._out / _POLICY)
+            copy_policy(source, kept)
+        copy_policy(self.in_use(), self._out / _POLICY)
 
-    def _check(self) -> None:
-        config = self._run.config(self._out)
+    def _check(self, env: BatchedEnv) -> None:
         known = {metric.name for metric in self._spec.metrics}
         for field_, names, allowed in (
             ("metrics", self._metrics, known),
@@ -170,7 +176,7 @@ class FineTuning:
         ):
             if unknown := [metric for metric in names if metric not in allowed]:
                 raise ConfigError(OnlineSettings.owner, field_, unknown[0], f"metrics are {', '.join(sorted(allowed))}")
-        resolve_policy(str(self._first), config.build_env(), self._acting(self._first))
+        resolve_policy(str(self._first), env, self._acting(self._first))
 
     def _acting(self, policy: Path) -> dict[str, Any]:
         """How a policy acts in a log."""
@@ -217,15 +223,11 @@ class FineTuning:
             data = folder / "data"
             if not data.exists():
                 merge(logs, data)
-        config = self._run.config(self._out)
-        name = config.caution()
-        assert name is not None
-        begin = getattr(config, name) if s.pessimism is None else s.pessimism
-        pessimism = begin * s.pessimism_decay ** (number - 1)
+        pessimism = self._pessimism * s.pessimism_decay ** (number - 1)
         run = dataclasses.replace(
             self._run,
             data=storage.absolute(data),
-            settings={**self._run.settings, name: pessimism},
+            settings={**self._run.settings, self._caution: pessimism},
             seed=self._seed(number, "learn"),
             online=None,
         )
@@ -234,7 +236,7 @@ class FineTuning:
 
     def _try(self, number: int, policy: Path) -> Evaluation:
         s, run = self.settings, self._run
-        whole = self._run.config(self._out).build_env().default_episodes is not None
+        whole = self._spec.env.default_episodes is not None
         return evaluate(
             str(policy),
             run.env,
@@ -266,12 +268,3 @@ class FineTuning:
 
 def _plain(differences: Mapping[str, PairedDifference]) -> dict[str, dict[str, Any]]:
     return {name: {"mean": d.mean, "ci95": [d.lower95, d.upper95]} for name, d in differences.items()}
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a folder in place of another, which is there as a whole at any moment but one."""
-    new = target.with_name(f".{target.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    shutil.copytree(source, new)
-    shutil.rmtree(target, ignore_errors=True)
-    new.rename(target)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from rllib_wireless import tables
-from rllib_wireless.cli.options import Config, Json, Out, Seed, summary
+from rllib_wireless.cli.options import Config, Json, Out, OutIfAny, Seed, summary
 from rllib_wireless.console import Output, key_values
 from rllib_wireless.errors import UserError
 
@@ -113,7 +113,7 @@ def convert(
 def import_(
     source: Annotated[Path, typer.Argument(help="A .csv or .parquet file.")],
     mapping: Annotated[Path, typer.Option(help="YAML file that says which column is what.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write.")] = None,
+    out: OutIfAny = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is understood, and write no data set.")] = False,
     rejects: Annotated[
         Path | None, typer.Option(help="File that lists rejected rows; rejects.csv in --out if not given.")
@@ -126,12 +126,9 @@ def import_(
 
     from rllib_wireless.cli import import_tables
     from rllib_wireless.data.importer import import_log
-    from rllib_wireless.storage import is_remote
 
     if (out is None) != dry_run:
         raise UserError("give either --out, where to write, or --dry-run")
-    if out is not None and is_remote(out):
-        raise UserError(f"--out {out}: only `collect` writes to a URI; give a folder")
     with Output(as_json) as output:
         progress = output.progress("import")
         report = import_log(source, mapping, out, rejects=rejects, max_rejects=max_rejects, progress=progress)

@@ -31,15 +31,16 @@ Config = Annotated[list[str], typer.Option("--config", "-c", metavar="K=V", help
 Settings = Annotated[list[str], typer.Option("--set", "-s", metavar="K=V", help="A parameter of algorithm or rule.")]
 
 
-def _on_this_machine(path: Path) -> Path:
+def _on_this_machine(path: Path | None) -> Path | None:
     from rllib_wireless.storage import is_remote
 
-    if is_remote(path):
+    if path is not None and is_remote(path):
         raise UserError(f"--out {path}: only `collect` writes to a URI; give a folder")
     return path
 
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.", callback=_on_this_machine)]
+OutIfAny = Annotated[Path | None, typer.Option("--out", help="Where to write.", callback=_on_this_machine)]
 OutAnywhere = Annotated[Path, typer.Option("--out", help="Where to write: a folder, or a URI such as s3://bucket/key.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**32 - 1)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]

@@ -173,8 +173,7 @@ class BatchedEnv(ABC):
         chosen = np.asarray(actions, np.int64)
         if self.strict:
             self.refuse_illegal(chosen, mask)
-        inside = (chosen >= 0) & (chosen < mask.shape[-1])
-        legal = inside & np.take_along_axis(mask, np.where(inside, chosen, 0)[..., None], -1)[..., 0]
+        legal = _legal(chosen, mask)
         return np.where(legal, chosen, 0), (chosen != 0) & ~legal
 
     def refuse_illegal(self, actions: IntArray, mask: BoolArray) -> None:
@@ -183,9 +182,7 @@ class BatchedEnv(ABC):
         Raises:
             UserError: Naming the copy, the agent, the action and what is allowed.
         """
-        inside = (actions >= 0) & (actions < mask.shape[-1])
-        allowed = inside & np.take_along_axis(mask, np.where(inside, actions, 0)[..., None], -1)[..., 0]
-        illegal = (actions != 0) & ~allowed
+        illegal = (actions != 0) & ~_legal(actions, mask)
         if illegal.any():
             b, i = np.argwhere(illegal)[0]
             legal = [str(action) for action in np.flatnonzero(mask[b, i])]
@@ -205,3 +202,10 @@ class BatchedEnv(ABC):
     @abstractmethod
     def statistics(self) -> Statistics:
         """Raw sums of the running episode, {name: [B, ...]}; copies, not views."""
+
+
+def _legal(actions: IntArray, mask: BoolArray) -> BoolArray:
+    """Which actions [B, N] the mask [B, N, A] allows."""
+    inside = (actions >= 0) & (actions < mask.shape[-1])
+    found: BoolArray = inside & np.take_along_axis(mask, np.where(inside, actions, 0)[..., None], -1)[..., 0]
+    return found

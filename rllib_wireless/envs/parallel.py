@@ -119,13 +119,9 @@ class ParallelGames(BatchedEnv):
         return self._show(np.zeros(self._acting.shape), nobody, nobody, np.zeros(self.num_envs), None)
 
     def step(self, actions: npt.NDArray[Any]) -> EnvStep:
-        chosen = np.asarray(actions, np.int64)
-        if self.strict:
-            self.refuse_illegal(chosen, self._mask)
-        inside = (chosen >= 0) & (chosen < self._mask.shape[-1])
-        allowed = np.take_along_axis(self._mask, np.where(inside, chosen, 0)[..., None], -1)[..., 0] & inside
-        executed = np.where(allowed, chosen, self._mask.argmax(-1))
-        self._counts["illegal_actions"] += (chosen != 0) & ~allowed
+        chosen, illegal = self.executed(actions, self._mask)
+        executed = np.where(chosen > 0, chosen, self._mask.argmax(-1))
+        self._counts["illegal_actions"] += illegal
         self._counts["steps"] += 1
         reward = np.zeros(self._acting.shape)
         terminated, truncated = np.zeros((2, self.num_envs), np.bool_)

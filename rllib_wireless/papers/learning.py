@@ -125,13 +125,22 @@ def trained(
         algorithm.stop()
 
 
-def measure_policy(run: Run, policy: Path | str, params: Mapping[str, Any] | None = None) -> Evaluation:
-    """A policy by its path or name on the run's test seed."""
+def measure_policy(
+    run: Run, policy: Path | str, params: Mapping[str, Any] | None = None, fields: Mapping[str, Any] | None = None
+) -> Evaluation:
+    """A policy by its path or name on the run's test seed.
+
+    Args:
+        run: Its environment and its test.
+        policy: The policy.
+        params: Its parameters.
+        fields: Fields of the environment that differ in the test.
+    """
     test = run.test
     return evaluate(
         policy,
         run.env,
-        run.env_config,
+        {**run.env_config, **(fields or {})},
         num_envs=test.copies,
         steps=test.steps,
         warmup_steps=test.warmup_steps,

@@ -174,6 +174,11 @@ def load_policy(
     return policy if agent is None else slice_policy(policy, agent)
 
 
+def copy_policy(source: Path, target: Path) -> None:
+    """Copy a portable policy's folder; one of the target's name is replaced as a whole."""
+    _replace_folder(target, {file.name: file.read_bytes() for file in source.iterdir()})
+
+
 def slice_policy(policy: PortablePolicy, agent: str) -> PortablePolicy:
     """One agent's part of a policy, by the agent's name.
 

@@ -18,9 +18,7 @@ def page(folder: Path) -> Page:
     """All that a data set's card says."""
     card = read_card(folder)
     env = card.environment.name
-    sections = [Section("What it holds", _parts(card))]
-    if env in env_names():
-        sections.append(environment_settings(env, card.environment.config))
+    sections = [Section("What it holds", _parts(card)), *environment_settings(env, card.environment.config)]
     words = "Of its card alone: what was recorded, of whom, and how."
     title = f"Data set {folder.resolve().name}: {env}"
     return Page(title, words, folder / CARD, _command(card, folder), sections)

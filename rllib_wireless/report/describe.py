@@ -9,7 +9,7 @@ from typing import Any
 from rllib_wireless.algorithms.registry import algorithm_spec
 from rllib_wireless.algorithms.run import plain
 from rllib_wireless.configuration import FieldDoc
-from rllib_wireless.envs import env_spec
+from rllib_wireless.envs import env_names, env_spec
 from rllib_wireless.report.page import Facts, Part, Section, Table
 from rllib_wireless.tables import cell
 
@@ -23,10 +23,13 @@ def algorithm_settings(algorithm: str, given: Json) -> Section:
     return Section(f"Settings of {algorithm}", settings(given, docs))
 
 
-def environment_settings(env: str, given: Json) -> Section:
-    """What an environment is run with, first what differs from its defaults."""
+def environment_settings(env: str, given: Json) -> list[Section]:
+    """What an environment is run with, first what differs from its defaults; nothing of one that is known by data alone."""
+    if env not in env_names():
+        return []
     config: Any = env_spec(env).config
-    return Section(f"Configuration of {env}", settings(dataclasses.asdict(config.parse(given)), config.documentation()))
+    values = dataclasses.asdict(config.parse(given))
+    return [Section(f"Configuration of {env}", settings(values, config.documentation()))]
 
 
 def settings(given: Json, docs: Sequence[FieldDoc]) -> list[Part]:

@@ -48,7 +48,7 @@ def page(folder: Path) -> Page:
         Section("Trials", [_trials(content)]),
         Section("What was asked", [_asked(sweep, asked)]),
         algorithm_settings(sweep.algorithm, sweep.settings),
-        environment_settings(sweep.env, sweep.env_config),
+        *environment_settings(sweep.env, sweep.env_config),
         *data_section(sweep.data),
         Section("Time and versions", [_time(content), versions(content["versions"])]),
     ]

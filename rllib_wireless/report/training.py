@@ -25,7 +25,7 @@ def page(folder: Path) -> Page:
         Section("Last evaluation", _evaluation(run, rows)),
         _curves(run, rows),
         algorithm_settings(run.algorithm, run.settings),
-        environment_settings(run.env, run.env_config),
+        *environment_settings(run.env, run.env_config),
         *data_section(run.data),
         Section("Policy", [_policy(folder)]),
     ]

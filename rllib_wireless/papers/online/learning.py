@@ -1,10 +1,9 @@
 """What a cell does: a policy from a log, which goes on learning online, and the test of all that was in use or tried."""
 
-import dataclasses
 from pathlib import Path
+from typing import Any
 
-from rllib_wireless.algorithms.online import FineTuning
-from rllib_wireless.algorithms.run import Run as TrainingRun
+from rllib_wireless.algorithms.run import read_lines
 from rllib_wireless.algorithms.training import train
 from rllib_wireless.data import Behaviour
 from rllib_wireless.papers.experiment import Json, Progress
@@ -30,53 +29,39 @@ def fine_tune(s: Scale, name: str, seed: int, out: Path, progress: Progress) -> 
     run = _run(s, name, seed)
     with work_folder(out, run.name) as folder:
         collect_log(run, folder / "log", seed=run.data_seed)
-        given = {
+        given: dict[str, Any] = {
             "env_config": run.env_config, "settings": run.settings, "seed": run.train_seed, "iterations": run.iterations
         }  # fmt: skip
-        train(run.algorithm, run.env, out=folder / "offline", data=folder / "log", **given)  # type: ignore[arg-type]
+        train(run.algorithm, run.env, out=folder / "offline", data=folder / "log", **given)
         online = {
             **world.online,
             "margins": dict(world.metrics),
             "deployments": s.deployments,
-            "policy": str(folder / "offline"),
+            "policy": folder / "offline",
         }
         if s.steps is not None:
             online["steps"] = s.steps
-        data = str(folder / "log") if "window" not in world.online else None
-        (folder / "online").mkdir()
-        going_on = FineTuning(
-            TrainingRun(
-                run.algorithm, run.env, dict(run.env_config), data, dict(run.settings), run.train_seed, online=online
-            ),
-            folder / "online",
-            lambda candidate, place: train(
-                candidate.algorithm,
-                candidate.env,
-                out=place,
-                data=candidate.data,
-                env_config=candidate.env_config,
-                settings=candidate.settings,
-                seed=candidate.seed,
-                iterations=run.iterations,
-            ),
-        )
-        in_use, candidates = [_test(run, name, going_on.in_use())], []
-        while not going_on.finished:
-            row = going_on.step()
-            candidates.append(_test(run, name, folder / f"online/deployments/{row['iteration']}/run"))
-            in_use.append(candidates[-1] if row["accepted"] else in_use[-1])
-            progress(run.name, going_on.share_done)
+        data = folder / "log" if "window" not in world.online else None
+        going_on = folder / "online"
+        train(
+            run.algorithm, run.env, out=going_on, data=data, online=online, **given,
+            progress=lambda row, share: progress(run.name, share or 0.0),
+        )  # fmt: skip
+        accepted = [row["accepted"] for row in read_lines(going_on)]
+        candidates = [_test(run, name, going_on / f"deployments/{k}/run") for k in range(1, len(accepted) + 1)]
+        in_use = [_test(run, name, folder / "offline")]
+        for candidate, taken in zip(candidates, accepted, strict=True):
+            in_use.append(candidate if taken else in_use[-1])
         return {
             "in_use": in_use,
             "candidates": candidates,
-            "accepted": [row["accepted"] for row in going_on.rows],
+            "accepted": accepted,
             "rule": _test(run, name, world.behaviour),
         }
 
 
 def _test(run: Run, name: str, policy: Path | str) -> dict[str, float]:
-    tested = dataclasses.replace(run, env_config={**run.env_config, **WORLDS[name].test_fields})
-    found = metrics_of(run.env, measure_policy(tested, policy).statistics)
+    found = metrics_of(run.env, measure_policy(run, policy, fields=WORLDS[name].test_fields).statistics)
     return {metric: found[metric] for metric in WORLDS[name].metrics}
 
 

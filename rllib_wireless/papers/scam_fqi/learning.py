@@ -143,6 +143,5 @@ def _select(s: Scale, run: Run, data: Path) -> SharingGraph:
 
 def _metrics(run: Run, world: str, policy: Path | str, params: Mapping[str, Any] | None = None) -> dict[str, float]:
     of = WORLDS[world]
-    tested = dataclasses.replace(run, env_config={**run.env_config, **of.test_fields})
-    found = metrics_of(of.env, measure_policy(tested, policy, params).statistics)
+    found = metrics_of(of.env, measure_policy(run, policy, params, of.test_fields).statistics)
     return {name: found[name] for name in of.metrics}

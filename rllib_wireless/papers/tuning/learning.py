@@ -1,6 +1,5 @@
 """What a cell does: a sweep, and then its best settings beside the defaults on new logs and tests."""
 
-import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,12 +73,8 @@ def _test(run: Run, work: Path) -> dict[str, float]:
     search = SEARCHES[run.name.split("-")[0]]
     with trained(run, work) as algorithm:
         algorithm.export_policy(work / "policy")
-    found = metrics_of(run.env, measure_policy(_in_test(run, search.test_fields), work / "policy").statistics)
+    found = metrics_of(run.env, measure_policy(run, work / "policy", fields=search.test_fields).statistics)
     return {name: value for name, value in found.items() if value == value}  # what is undefined is NaN
-
-
-def _in_test(run: Run, fields: Mapping[str, Any]) -> Run:
-    return dataclasses.replace(run, env_config={**run.env_config, **fields})
 
 
 def _run(s: Scale, name: str, k: int, found: Mapping[str, Any]) -> Run:
