@@ -147,6 +147,11 @@ class RadioResourceConfig(SharingConfig):
     packet_bytes: int = field(
         100_000, "Size of a packet, where there are arrivals.", unit="bytes", source="not given in the paper", ge=1
     )
+    reports: Literal["sinr", "powers"] = field(
+        "sinr",
+        "What users report of a slot to their access point: the SINR with all access points on, or also the power from each.",
+        source="summary: SINR; powers are what itlinq knows",
+    )
     mean_session_slots: float | None = field(
         None,
         "Mean of the exponential time that a user stays; all stay from start to end if not given.",

@@ -195,6 +195,13 @@ def _obs_fields(config: RadioResourceConfig) -> tuple[ObsField, ...]:
     if config.arrival_rate_hz is not None:
         description = f"packets in their queues / {slots.FULL_QUEUE:g}, at most 1"
         fields.append(ObsField("queue", "continuous", top, shared="full", description=description))
+    if config.reports == "powers":
+        size, high_power = config.num_access_points * top, slots.HIGH_POWER_DB / slots.SCALE_DB
+        power = (
+            f"power over noise in dB / {slots.SCALE_DB:g} at the {top} best users, one slot earlier: from the first access "
+            "point, from the second, and so on"
+        )
+        fields.append(ObsField("power", "continuous", size, low_sinr, high_power, shared="full", description=power))
     return tuple(fields)
 
 
@@ -208,4 +215,5 @@ def _params(config: RadioResourceConfig) -> Params:
         bits_per_rate=config.bits_per_rate,
         arrivals_per_slot=config.arrivals_per_slot,
         packet_bits=8.0 * config.packet_bytes,
+        reports_powers=config.reports == "powers",
     )

@@ -15,6 +15,9 @@ Floats = npt.NDArray[np.float64]
 LOW_DB, HIGH_DB, SCALE_DB = -20.0, 60.0, 40.0
 """An observed SINR is clipped to these bounds and divided by this."""
 
+HIGH_POWER_DB = 90.0
+"""Upper bound of an observed power over noise; the lower one and the scale are those of the SINR."""
+
 LOW_WEIGHT = -2.0
 """Lower bound of an observed weight's logarithm."""
 
@@ -48,6 +51,7 @@ class Params(NamedTuple):
     bits_per_rate: float  # bits in a slot at 1 bit/s/Hz
     arrivals_per_slot: float  # 0: buffers are always full
     packet_bits: float
+    reports_powers: bool
 
 
 class Network(NamedTuple):
@@ -250,6 +254,12 @@ def observe(p: Params, n: Network, obs: FloatArray, mask: BoolArray, acting: Boo
                     obs[b, i, top + k] = min(max(log_weight, LOW_WEIGHT), p.max_log_weight)
                     if p.arrivals_per_slot > 0.0:
                         obs[b, i, 2 * top + k] = min(n.queue[b, j] / (FULL_QUEUE * p.packet_bits), 1.0)
+                    if p.reports_powers:
+                        first = obs.shape[2] - access_points * top
+                        for source in range(access_points):
+                            power_db = 10.0 * np.log10(max(measured[source, j], 1e-9))
+                            column = first + source * top + k
+                            obs[b, i, column] = min(max(power_db, LOW_DB), HIGH_POWER_DB) / SCALE_DB
 
 
 @jit_inline
