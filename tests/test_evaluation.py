@@ -194,6 +194,8 @@ def test_name_path_and_object_are_the_same_policy(tmp_path: Path) -> None:
     assert as_object.metrics() == as_path.metrics() == as_text.metrics()
     assert as_text.to_json() == {"env": "toy", "policy": str(tmp_path / "p"), "metrics": as_text.metrics()}
     assert (as_text.unit, as_text.num_rows) == ("episode", 30)
+    few = evaluate(policy, "toy", num_envs=3, episodes=2, seed=4)
+    assert few.num_rows == 2, "no more copies than episodes"
     greedy = evaluate(tmp_path / "p", "toy", num_envs=3, episodes=30, seed=4, params={"mode": "greedy"})
     assert greedy.metrics() != as_path.metrics()
 

@@ -162,7 +162,7 @@ def evaluate(
             environment. A rule's name wins over a folder of that name.
         env: Name of the environment.
         env_config: Its configuration.
-        num_envs: Copies B that run side by side.
+        num_envs: Copies B that run side by side; no more than `episodes`, where they are given.
         steps: Decision epochs per copy; 10,000 if neither they nor episodes are given, unless the environment's metrics need
             whole episodes: then its `default_episodes`.
         episodes: Number of episodes, rounded up to a multiple of B.
@@ -174,7 +174,8 @@ def evaluate(
     Raises:
         UserError: At a policy that is neither, that does not fit, or a wrong configuration.
     """
-    batched = make_env(env, num_envs, **dict(env_config or {}))
+    copies = num_envs if episodes is None else min(num_envs, max(episodes, 1))
+    batched = make_env(env, copies, **dict(env_config or {}))
     acting = resolve_policy(policy, batched, params)
     if steps is None and episodes is None:
         episodes = batched.default_episodes
