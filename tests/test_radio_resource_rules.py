@@ -143,3 +143,21 @@ def test_rules_reach_the_calibration(rule: str) -> None:
     metrics = evaluate(rule, NAME, {"split": "test"}, num_envs=60, episodes=60).metrics()
     assert metrics["mean_rate"]["mean"] == pytest.approx(mean_rate, abs=0.06)
     assert metrics["score"]["mean"] == pytest.approx(score, abs=tolerance)
+
+
+def test_itlinq_explores_in_a_share_of_decisions_each_access_point_by_itself() -> None:
+    """With .4 the rule's own choice is left in .6 of them and in a legal share of the others; with 1 it is the random walk."""
+    run = rollout("itlinq", num_envs=200, params={"epsilon": 0.4}, num_users=8)
+    assert isinstance(run.env, RadioResource)
+    rule = make_policy("itlinq", run.env)
+    changed, expected = np.zeros(4), np.zeros(4)
+    for _ in range(40):
+        own, legal = rule.act(run.step, run.random), run.step.action_mask.copy()
+        run.advance()
+        assert np.take_along_axis(legal, run.actions[..., None], -1).all()
+        changed += (run.actions != own).mean(0) / 40
+        expected += (0.4 * (1 - 1 / legal.sum(-1))).mean(0) / 40
+    np.testing.assert_allclose(changed, expected, atol=0.02)
+    walk, exploring = rollout("random"), rollout("itlinq", params={"epsilon": 1.0})
+    walk.advance(), exploring.advance()
+    np.testing.assert_array_equal(walk.actions, exploring.actions)

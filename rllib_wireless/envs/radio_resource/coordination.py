@@ -24,6 +24,10 @@ class ItlinqConfig(Configuration):
 
     margin_db: float = field(10.0, "Margin M.", unit="dB", source=_TUNED, ge=-100.0, le=200.0)
     exponent: float = field(0.3, "Exponent eta.", source=_TUNED, ge=0.0, le=2.0)
+    epsilon: float = field(
+        0.0, "Share of decisions that are uniform over the legal actions instead, for logs that show alternatives.",
+        ge=0.0, le=1.0,
+    )  # fmt: skip
 
 
 class Itlinq(Policy):
@@ -31,17 +35,22 @@ class Itlinq(Policy):
 
     Each access point stands for the link to its best user. The link with the largest PF ratio is on; each next one is on
     if the interference that it takes from every link that is on, and that it gives to it, is at most
-    margin * SNR^exponent of its own. Powers are those of the slot before.
+    margin * SNR^exponent of its own. Powers are those of the slot before. With `epsilon` access points explore, each by itself.
     """
 
     def __init__(self, env: RadioResource, config: ItlinqConfig) -> None:
         self._env = env
         self._margin, self._exponent = 10 ** (config.margin_db / 10), config.exponent
+        self._epsilon = config.epsilon
 
     def act(self, step: EnvStep, random: StepRandom) -> IntArray:
         n = self._env.network
         actions = np.zeros(step.acting.shape, np.int64)
         _weak_interference(n.measured, n.ranked, n.ratio, self._margin, self._exponent, actions)
+        if self._epsilon > 0.0:
+            draw, legal = random.uniform() / self._epsilon, step.action_mask.sum(-1)
+            # The legal actions are the lowest ones.
+            actions = np.where(draw < 1.0, (draw * legal).astype(np.int64), actions)
         return actions
 
 
