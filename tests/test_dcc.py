@@ -69,12 +69,13 @@ def test_q_learning_is_within_2_percent_of_the_linear_program(limit: float, pric
 
 
 def test_what_a_device_learns_does_not_depend_on_who_learns_beside_it() -> None:
-    env = devices_of()
+    """Six learn in two groups."""
+    env = devices_of(num_devices=6)
     problems = QLearning(env.devices, DCCSettings(**FAST), env.gamma, seed=5)
-    memory, numbers = problems.empty_memory(), np.zeros(3, np.int64)
-    limits, prices = np.array([0.1, 0.2, 0.0]), np.array([0.5, 0.3, 0.1])
-    together = problems.solve(np.arange(3), limits, prices, numbers, memory)
-    for i in range(3):
+    memory, numbers = problems.empty_memory(), np.zeros(6, np.int64)
+    limits, prices = np.array([0.1, 0.2, 0.0, 0.1, 0.3, 0.05]), np.array([0.5, 0.3, 0.1, 0.5, 0.0, 0.7])
+    together = problems.solve(np.arange(6), limits, prices, numbers, memory)
+    for i in range(6):
         one = slice(i, i + 1)
         own = {name: array[one] for name, array in memory.items()}
         alone = problems.solve(np.array([i]), limits[one], prices[one], numbers[one], own)

@@ -76,8 +76,8 @@ def test_outcomes_are_drawn_as_likely_as_they_are() -> None:
     columns = len(table.keep)
     drawn = np.zeros(columns)
     for column in range(columns):
-        drawn[column] += min(table.keep[column], 1.0) / columns
-        drawn[table.alias[column]] += max(1.0 - table.keep[column], 0.0) / columns
+        drawn[table.parts[column, 0]] += min(table.keep[column], 1.0) / columns
+        drawn[table.parts[column, 1]] += max(1.0 - table.keep[column], 0.0) / columns
     np.testing.assert_allclose(drawn, table.chance, atol=1e-12)
     assert table.chance.sum() == pytest.approx(1.0)
 

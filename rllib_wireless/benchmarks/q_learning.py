@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from rllib_wireless.algorithms.dcc.local_problems import QLearning
-from rllib_wireless.algorithms.dcc.q_learning import Schedule, Tables, learn
+from rllib_wireless.algorithms.dcc.multiplier import SIDE_BY_SIDE
+from rllib_wireless.algorithms.dcc.q_learning import Schedule, Tables, learn, side_by_side
 from rllib_wireless.algorithms.dcc.settings import DCCSettings
 from rllib_wireless.benchmarks import best, row
 from rllib_wireless.envs import make_env
@@ -21,8 +22,8 @@ _PEER = "plain Python, the same device, Q-learning alone"
 def run(quick: bool = False) -> list[dict[str, Any]]:
     """Measure steps of Q-learning per second of CPU time.
 
-    The ratio with a target compares like with like: learning alone, at a fixed price and share of random actions, one device after
-    the other. The peer keeps one value of an action where ours keeps two and counts its visits, so it is favoured. A whole
+    The ratio with a target compares like with like: learning alone, at a fixed price and share of random actions, the devices side by
+    side as DCC has them learn. The peer keeps one value of an action where ours keeps two and counts its visits, so it is favoured. A whole
     solution of the local problems, with default settings, also has rollouts, multipliers and the final policy in its time, but not
     in its steps; the peer does nothing of that.
 
@@ -51,11 +52,14 @@ def _learn(num_devices: int, steps: int) -> int:
     env = make_env("task_offloading", num_devices=num_devices)
     assert isinstance(env, TaskOffloading)
     tables, schedule = Tables.empty(env.devices), Schedule.of(DCCSettings(), env.gamma)
-    keys: Any = np.array([stream(0, 0, i, 0) for i in range(num_devices)], np.uint64)
-    for i in range(num_devices):
+    for first in range(0, num_devices, SIDE_BY_SIDE):
+        agents = range(first, min(first + SIDE_BY_SIDE, num_devices))
+        keys: Any = np.array([stream(0, 0, i, 0) for i in agents], np.uint64)
+        group = side_by_side(tuple(outcomes(env.devices, i) for i in agents))
+        own = slice(agents.start, agents.stop)
         learn(
-            outcomes(env.devices, i), 2.0, schedule, 0.1, False, keys[i], 0, steps, tables.q[i],
-            tables.visits[i],
+            group, np.full(len(agents), 2.0), np.zeros(len(agents), np.bool_), schedule, 0.1, keys, 0, steps,
+            tables.q[own].reshape(-1, 2), tables.visits[own].reshape(-1),
         )  # fmt: skip
     return steps * num_devices
 

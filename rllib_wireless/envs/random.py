@@ -53,6 +53,13 @@ def stream_uniform(key: int, counter: int) -> float:
 
 
 @jit
+def fill_uniforms(key: int, first: int, every: int, out: npt.NDArray[np.float64]) -> None:
+    """Numbers `first`, `first + every`, ... of a stream: many at once take a fraction of the time, on vector units."""
+    for k in range(len(out)):
+        out[k] = stream_uniform(key, first + every * k)
+
+
+@jit
 def uniform(seed: int, copy: int, agent: int, purpose: int, counter: int) -> float:
     """A number in [0, 1), a pure function of its arguments."""
     return stream_uniform(stream(seed, copy, agent, purpose), counter)

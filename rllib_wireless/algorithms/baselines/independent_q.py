@@ -20,10 +20,11 @@ from rllib_wireless.envs.task_offloading.device import (
     WAIT,
     Devices,
     Floats,
-    Ints,
+    Unsigned,
     legal_actions,
     observation_grid,
     outcomes,
+    pick_outcome,
     start_state,
 )
 from rllib_wireless.policies import TablePolicy
@@ -151,10 +152,10 @@ class IndependentQ(OfflineMultiAgentAlgorithm):
 class _Network(NamedTuple):
     """All devices as tables, for the kernel."""
 
-    following: Any  # int32 [S, A, O] next state, the same for all
+    following: Any  # uint32 [S, A, O] next state, the same for all
     paid: Floats  # [N, S, A, O] local cost
     keep: Floats  # [N, O] of Walker's alias method
-    alias: Ints  # [N, O]
+    parts: Unsigned  # [N, O, 2]
     penalty: Floats  # [N + 1] congestion f(n)
 
     @classmethod
@@ -164,7 +165,7 @@ class _Network(NamedTuple):
             tables[0].following,
             np.stack([table.paid for table in tables]),
             np.stack([table.keep for table in tables]),
-            np.stack([table.alias for table in tables]),
+            np.stack([table.parts for table in tables]),
             env.penalty,
         )
 
@@ -202,7 +203,6 @@ def learn_together(
         Cost of all devices, and how many offloaded, per slot.
     """
     n, states, _ = q.shape
-    columns = network.keep.shape[1]
     levels = devices.capacity - devices.lowest + 1
     state, action, following = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
     cost = np.zeros(n)
@@ -225,7 +225,7 @@ def learn_together(
             offloading += action[i] == OFFLOAD
         slot_cost = 0.0
         for i in range(n):
-            outcome = _outcome(network, i, columns, stream_uniform(keys[i], counter + 1))
+            outcome = pick_outcome(network.keep[i], network.parts[i], stream_uniform(keys[i], counter + 1))
             following[i] = network.following[state[i], action[i], outcome]
             cost[i] = network.paid[i, state[i], action[i], outcome]
             if action[i] == OFFLOAD:
@@ -239,13 +239,6 @@ def learn_together(
         total += slot_cost
         offloads += offloading
     return total / steps, offloads / steps
-
-
-@jit
-def _outcome(network: _Network, i: int, columns: int, u: float) -> int:
-    """As `device.pick_outcome`, of one of many devices."""
-    column = int(u * columns)
-    return column if u * columns - column < network.keep[i, column] else network.alias[i, column]
 
 
 @jit

@@ -1,6 +1,6 @@
 """The intermediate time scale: the multiplier of each device, around Q-learning on the fast one; one kernel over all devices."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,17 +10,29 @@ from rllib_wireless.algorithms.dcc.q_learning import (
     Schedule,
     greedy_policy,
     learn,
-    roll_out,
-    set_levels,
+    side_by_side,
 )
+from rllib_wireless.algorithms.dcc.rollouts import Rollouts, draw_rollouts, roll_out, set_levels
 from rllib_wireless.envs.random import jit, stream
-from rllib_wireless.envs.task_offloading.device import OFFLOAD, Devices, Floats, Ints, Outcomes, outcomes
+from rllib_wireless.envs.task_offloading.device import (
+    NUM_ACTIONS,
+    OFFLOAD,
+    Devices,
+    Floats,
+    Ints,
+    Outcomes,
+    Unsigned,
+    outcomes,
+)
 
 # Purposes of the streams of random numbers.
 _LEARN, _ROLLOUT = 200, 201
 
 # Halvings of the interval between the neighbouring multipliers, and doublings before there is one.
 _HALVINGS, _DOUBLINGS = 18, 40
+
+SIDE_BY_SIDE = 4
+"""Devices that learn in one loop: as many as the processor has in flight, and their tables are still near it."""
 
 
 @jit
@@ -39,7 +51,7 @@ def solve_all(
     values: Floats,
     usages: Floats,
 ) -> None:
-    """Learn the local problems of all devices, one after the other.
+    """Learn the local problems of all devices, a few side by side, and group after group.
 
     Args:
         devices: The devices.
@@ -56,18 +68,20 @@ def solve_all(
         values: Estimated V_i per slot, [N].
         usages: Estimated C_i per slot, [N].
     """
-    for i in range(len(limits)):
-        learning = stream(seed, numbers[i], agents[i], _LEARN)
-        # The same random numbers in every evaluation of a device: differences of values are then those of policies.
-        judging = stream(seed, 0, agents[i], _ROLLOUT)
-        problem = Problem(devices, outcomes(devices, i), limits[i], prices[i], learning, judging)
-        policies[i] = 0.0
-        if limits[i] <= 0.0:
-            found = _never_offload(problem, schedule, q[i], visits[i], policies[i])
-        else:
-            multiplier = _ascend(problem, schedule, q[i], visits[i], multipliers[i])
-            found = _conclude(problem, schedule, q[i], multiplier, policies[i])
-        multipliers[i], values[i], usages[i] = found
+    policies[:] = 0.0
+    for first in range(0, len(limits), SIDE_BY_SIDE):
+        group = range(first, min(first + SIDE_BY_SIDE, len(limits)))
+        problems = [_problem(devices, i, agents[i], limits[i], prices[i], schedule, seed) for i in group]
+        keys = np.array([stream(seed, numbers[i], agents[i], _LEARN) for i in group])
+        own = slice(group.start, group.stop)
+        last = _ascend(problems, schedule, keys, q[own].reshape(-1, 2), visits[own].reshape(-1), multipliers[own])
+        for i in group:
+            problem, table = problems[i - first], q[i].reshape(-1, 2)
+            if problem.limit <= 0.0:
+                found = _never_offload(problem, schedule, table, last[i - first], policies[i])
+            else:
+                found = _conclude(problem, schedule, table, multipliers[i], policies[i])
+            multipliers[i], values[i], usages[i] = found
 
 
 class Problem(NamedTuple):
@@ -75,73 +89,76 @@ class Problem(NamedTuple):
 
     devices: Devices
     table: Outcomes
+    rollouts: Rollouts
     limit: float
     price: float
-    learning: int  # streams of random numbers
-    judging: int
 
 
 @jit
-def _learn_and_judge(
-    problem: Problem,
-    price: float,
-    schedule: Schedule,
-    epsilon: float,
-    never: bool,
-    update: int,
-    q: Floats,
-    visits: Ints,
-    actions: Ints,
-    mass: Floats,
-) -> tuple[float, float]:
-    """Learn for one update of the multiplier, roll the greedy policy out, and set the table's levels by it; cost and usage.
+def _problem(
+    devices: Devices, i: int, agent: int, limit: float, price: float, schedule: Schedule, seed: int
+) -> Problem:
+    table = outcomes(devices, i)
+    # The same random numbers in every evaluation of a device: differences of values are then those of policies.
+    rollouts = draw_rollouts(devices, table, schedule, stream(seed, 0, agent, _ROLLOUT))
+    return Problem(devices, table, rollouts, limit, price)
 
-    Fills `actions` with that policy and `mass` with where it was.
+
+class Judged(NamedTuple):
+    """A deterministic policy and what rollouts say of it."""
+
+    actions: Unsigned
+    mass: Floats  # discounted share of slots in each state
+    value: float
+    used: float
+
+
+@jit
+def _ascend(problems: Any, schedule: Schedule, keys: Any, q: Floats, visits: Ints, multipliers: Floats) -> list[Judged]:
+    """Q-learning on the fast time scale, steps of the multipliers on the intermediate one; the last policies on the way.
+
+    At K = 0 no multiplier does what the constraint does: there a device learns without offloading, but for trying it out.
     """
-    share = schedule.steps // schedule.updates
-    first = DRAWS * update * share
-    learn(problem.table, price, schedule, epsilon, never, problem.learning, first, share, q, visits)
-    greedy_policy(price, q, never, actions)
-    value, used = roll_out(problem.devices, problem.table, actions, schedule, problem.judging, mass)
-    slots = 1.0 / (1.0 - schedule.gamma)
-    set_levels(problem.devices, q, actions, slots * value, slots * used)
-    return value, used
+    never = np.array([problem.limit <= 0.0 for problem in problems])
+    steps, before = np.full(len(problems), schedule.multiplier_lr), np.zeros(len(problems))
+    group, share = side_by_side([problem.table for problem in problems]), schedule.steps // schedule.updates
+    rows = len(q) // len(problems)
+    prices, slots = np.empty(len(problems)), 1.0 / (1.0 - schedule.gamma)
+    epsilon = schedule.epsilon
+    for m in range(schedule.updates):
+        for g, problem in enumerate(problems):
+            prices[g] = problem.price if never[g] else problem.price + multipliers[g]
+        learn(group, prices, never, schedule, epsilon, keys, DRAWS * m * share, share, q, visits)
+        last = []
+        for g, problem in enumerate(problems):
+            table = q[g * rows : (g + 1) * rows]
+            judged = _judged(problem, schedule, table, prices[g], never[g])
+            last.append(judged)
+            set_levels(problem.devices, table, judged.actions, slots * judged.value, slots * judged.used)
+            if not never[g]:
+                excess = judged.used - problem.limit
+                multipliers[g], steps[g], before[g] = next_multiplier(
+                    multipliers[g], steps[g], before[g], m, excess, schedule
+                )
+        epsilon *= schedule.epsilon_decay
+    return last
 
 
 @jit
 def _never_offload(
-    problem: Problem, schedule: Schedule, q: Floats, visits: Ints, policy: Floats
+    problem: Problem, schedule: Schedule, q: Floats, last: Judged, policy: Floats
 ) -> tuple[float, float, float]:
-    """At K = 0 no multiplier does what the constraint does: learn without offloading, but for trying it out.
+    """At K = 0 the smallest multiplier under which it is optimal is the most that one offload would save where a device is.
 
-    The smallest multiplier under which that is optimal is the most that one offload would save in a state that is visited.
     Returns it, V and C, as the following.
     """
-    actions, mass = np.empty(len(q), np.int64), np.empty(len(q))
-    epsilon, value = schedule.epsilon, 0.0
-    for m in range(schedule.updates):
-        value, _ = _learn_and_judge(problem, problem.price, schedule, epsilon, True, m, q, visits, actions, mass)
-        epsilon *= schedule.epsilon_decay
     saving = 0.0
-    for state in range(len(q)):
-        policy[state, actions[state]] = 1.0
-        if mass[state] > 0.0:
-            saving = max(saving, q[state, actions[state], COST] - q[state, OFFLOAD, COST])
-    return min(max(saving - problem.price, 0.0), schedule.multiplier_max), value, 0.0
-
-
-@jit
-def _ascend(problem: Problem, schedule: Schedule, q: Floats, visits: Ints, multiplier: float) -> float:
-    """Q-learning on the fast time scale, steps of the multiplier on the intermediate one; where it ends."""
-    actions, mass = np.empty(len(q), np.int64), np.empty(len(q))
-    step, before = schedule.multiplier_lr, 0.0
-    epsilon = schedule.epsilon
-    for m in range(schedule.updates):
-        price = problem.price + multiplier
-        _, used = _learn_and_judge(problem, price, schedule, epsilon, False, m, q, visits, actions, mass)
-        epsilon *= schedule.epsilon_decay
-        multiplier, step, before = next_multiplier(multiplier, step, before, m, used - problem.limit, schedule)
-    return multiplier
+    for state in range(len(policy)):
+        action, row = int(last.actions[state]), NUM_ACTIONS * state
+        policy[state, action] = 1.0
+        if last.mass[state] > 0.0:
+            saving = max(saving, q[row + action, COST] - q[row + OFFLOAD, COST])
+    return min(max(saving - problem.price, 0.0), schedule.multiplier_max), last.value, 0.0
 
 
 @jit
@@ -174,7 +191,7 @@ def _conclude(
     tight = _judged(problem, schedule, q, price, True)
     low, high = 0.0, max(multiplier, 1.0)
     found = False
-    actions = np.empty(len(q), np.int64)
+    actions = np.empty(len(policy), np.uint64)
     for k in range(_DOUBLINGS + _HALVINGS):
         middle = high if not found else 0.5 * (low + high)
         greedy_policy(price + middle, q, False, actions)
@@ -201,25 +218,17 @@ def _conclude(
     return 0.5 * (low + high), (1.0 - weight) * tight.value + weight * loose.value + price * used, used
 
 
-class Judged(NamedTuple):
-    """A deterministic policy and what rollouts say of it."""
-
-    actions: Ints
-    mass: Floats  # discounted share of slots in each state
-    value: float
-    used: float
-
-
 @jit
 def _judged(problem: Problem, schedule: Schedule, q: Floats, price: float, never: bool) -> Judged:
-    actions, mass = np.empty(len(q), np.int64), np.empty(len(q))
+    states = len(problem.table.paid)
+    actions, mass = np.empty(states, np.uint64), np.empty(states)
     greedy_policy(price, q, never, actions)
-    value, used = roll_out(problem.devices, problem.table, actions, schedule, problem.judging, mass)
+    value, used = roll_out(problem.table, problem.rollouts, actions, schedule, mass)
     return Judged(actions, mass, value, used)
 
 
 @jit
-def _acts_alike(actions: Ints, other: Judged) -> bool:
+def _acts_alike(actions: Unsigned, other: Judged) -> bool:
     """Whether a policy does the same in all states that the other one's rollouts visit: its own are the same then."""
     for state in range(len(actions)):
         if other.mass[state] > 0.0 and actions[state] != other.actions[state]:

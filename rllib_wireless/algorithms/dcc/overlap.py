@@ -58,5 +58,6 @@ def offload_profiles(devices: Devices, policies: Floats, rollouts: int, slots: i
                     action += 1
                 if action == OFFLOAD:
                     profiles[i, t] += 1.0 / rollouts
-                state = table.following[state, action, pick_outcome(table, stream_uniform(key, counter + 1))]
+                outcome = pick_outcome(table.keep, table.parts, stream_uniform(key, counter + 1))
+                state = table.following[state, action, outcome]
     return profiles

@@ -1,15 +1,20 @@
-"""The fast time scale: tabular Q-learning of one device at a price of offloading, compiled.
+"""The fast time scale: tabular Q-learning of some devices at their prices of offloading, compiled.
 
 Q-learning keeps two values of an action, its local cost and its usage, both for the policy that is greedy in cost + price * usage.
 The congestion price and the multiplier are one number there, so the table stays right when it moves. Illegal actions cost inf.
+
+A step waits for the one before it. So devices take their steps in turn, each by random numbers of its own, and the processor
+has others to take meanwhile. Action a in state s of the g-th of them has row A (S g + s) + a in all tables.
 """
 
-from typing import NamedTuple, Self
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from rllib_wireless.algorithms.dcc.settings import DCCSettings
-from rllib_wireless.envs.random import jit, stream_uniform
+from rllib_wireless.envs.random import fill_uniforms, jit, stream_uniform
 from rllib_wireless.envs.task_offloading.device import (
     NUM_ACTIONS,
     OFFLOAD,
@@ -19,19 +24,21 @@ from rllib_wireless.envs.task_offloading.device import (
     Floats,
     Ints,
     Outcomes,
+    Unsigned,
     legal_actions,
     pick_outcome,
-    start_state,
 )
 
 COST, USAGE = range(2)
 """The two values of an action."""
 
 DRAWS = 3
-"""Random numbers that a step of learning may take."""
+"""Random numbers that a step of learning may take: whether and what to explore, what happens, where an episode begins."""
 
-# Points, equally spread, at which the mean over the start law is taken.
-_STARTS, _GOLDEN = 256, 0.6180339887498949
+_AHEAD = 256
+"""Steps for which they are drawn at once, or the whole episodes in them."""
+
+_WAIT, _PROCESS, _OFFLOAD = np.uint64(WAIT), np.uint64(PROCESS), np.uint64(OFFLOAD)
 
 
 class Schedule(NamedTuple):
@@ -90,14 +97,38 @@ class Tables(NamedTuple):
         return cls(q, np.zeros(shape, np.int64))
 
 
+class Group(NamedTuple):
+    """Tables of G devices that learn side by side."""
+
+    following: npt.NDArray[np.uint32]  # [G S A, O] row of the first action in the next state
+    paid: Floats  # [G S A, O] local cost
+    keep: Floats  # [G, O] columns of the outcomes
+    parts: Unsigned  # [G, O, 2]
+
+
+@jit
+def side_by_side(tables: Sequence[Outcomes]) -> Group:
+    """The tables of several devices as one."""
+    count, (states, actions, num_outcomes) = len(tables), tables[0].paid.shape
+    rows = states * actions
+    following, paid = np.empty((count * rows, num_outcomes), np.uint32), np.empty((count * rows, num_outcomes))
+    keep, parts = np.empty((count, num_outcomes)), np.empty((count, num_outcomes, 2), np.uint64)
+    for g in range(count):
+        own = slice(g * rows, (g + 1) * rows)
+        following[own] = g * rows + actions * tables[g].following.reshape(rows, num_outcomes)
+        paid[own] = tables[g].paid.reshape(rows, num_outcomes)
+        keep[g], parts[g] = tables[g].keep, tables[g].parts
+    return Group(following, paid, keep, parts)
+
+
 @jit
 def learn(
-    table: Outcomes,
-    price: float,
+    group: Group,
+    prices: Floats,
+    never: Any,
     schedule: Schedule,
     epsilon: float,
-    never: bool,
-    key: int,
+    keys: Any,
     first: int,
     steps: int,
     q: Floats,
@@ -106,119 +137,101 @@ def learn(
     """Q-learning for some steps, in short episodes that begin anywhere.
 
     Args:
-        table: The device.
-        price: What usage costs, the multiplier included.
+        group: The devices.
+        prices: What usage costs each, the multiplier included, [G].
+        never: Of which only random actions offload, bool [G].
         schedule: How to learn.
         epsilon: Probability of a random legal action.
-        never: Whether only random actions offload.
-        key: Stream of the random numbers.
+        keys: Stream of the random numbers of each, uint64 [G].
         first: Counter of the first one; a step takes at most `DRAWS`.
         steps: How many.
-        q: Cost and usage [S, A, 2], changed in place, as the following.
-        visits: Number of updates of each entry, [S, A].
+        q: Cost and usage [G S A, 2], changed in place, as the following.
+        visits: Number of updates of each row, [G S A].
     """
-    state, greedy, left = 0, 0, 0
-    for t in range(steps):
-        counter = first + DRAWS * t
-        if left == 0:
-            state = int(stream_uniform(key, counter + 2) * len(q))
-            greedy = _best(q, price, state, never)
-            left = schedule.episode_steps
-        left -= 1
-        action, u = greedy, stream_uniform(key, counter)
-        if u < epsilon:
-            action = explore(q, state, u / epsilon)
-        outcome = pick_outcome(table, stream_uniform(key, counter + 1))
-        following = table.following[state, action, outcome]
-        # It is taken at the next step, unless that explores; where a slot changes nothing, it may be one update old.
-        greedy = _best(q, price, following, never)
-        rate = schedule.rate / (1.0 + schedule.slowdown * visits[state, action])
-        visits[state, action] += 1
-        paid, used = table.paid[state, action, outcome], 1.0 if action == OFFLOAD else 0.0
-        q[state, action, COST] += rate * (paid + schedule.gamma * q[following, greedy, COST] - q[state, action, COST])
-        q[state, action, USAGE] += rate * (
-            used + schedule.gamma * q[following, greedy, USAGE] - q[state, action, USAGE]
-        )
-        state = following
+    count, length = len(prices), schedule.episode_steps
+    rows = len(q) // count
+    bars = np.where(never, np.inf, 0.0)
+    ahead = length * max(1, _AHEAD // length)
+    of_action, outcome = np.empty((count, ahead)), np.empty((count, ahead), np.uint64)
+    states, greedy = np.empty(count, np.uint64), np.empty(count, np.uint64)
+    for begin in range(0, steps, ahead):
+        for g in range(count):
+            _draw(group.keep[g], group.parts[g], keys[g], first + DRAWS * begin, of_action[g], outcome[g])
+        for t in range(0, min(ahead, steps - begin), length):
+            for g in range(count):
+                where = stream_uniform(keys[g], first + DRAWS * (begin + t) + 2)
+                states[g] = g * rows + NUM_ACTIONS * int(where * (rows // NUM_ACTIONS))
+                greedy[g] = best(q, states[g], prices[g], bars[g])
+            end = min(t + length, steps - begin)
+            _episode(group, prices, bars, schedule, epsilon, of_action, outcome, t, end, states, greedy, q, visits)
 
 
 @jit
-def explore(q: Floats, state: int, u: float) -> int:
+def _draw(keep: Floats, parts: Unsigned, key: int, first: int, of_action: Floats, outcome: Unsigned) -> None:
+    """What chance does in the next steps of a device, [T]."""
+    fill_uniforms(key, first + 1, DRAWS, of_action)
+    for t in range(len(outcome)):
+        outcome[t] = pick_outcome(keep, parts, of_action[t])
+    fill_uniforms(key, first, DRAWS, of_action)
+
+
+@jit
+def _episode(
+    group: Group,
+    prices: Floats,
+    bars: Floats,
+    schedule: Schedule,
+    epsilon: float,
+    of_action: Floats,
+    outcome: Unsigned,
+    first: int,
+    end: int,
+    states: Unsigned,
+    greedy: Unsigned,
+    q: Floats,
+    visits: Ints,
+) -> None:
+    for t in range(first, end):
+        for g in range(len(states)):
+            state, action = states[g], greedy[g]
+            u = of_action[g, t]
+            if u < epsilon:
+                action = _explore(q, state, u / epsilon)
+            row, happens = state + action, outcome[g, t]
+            following = np.uint64(group.following[row, happens])
+            # It is taken at the next step, unless that explores; where a slot changes nothing, it may be one update old.
+            then = best(q, following, prices[g], bars[g])
+            rate = schedule.rate / (1.0 + schedule.slowdown * visits[row])
+            visits[row] += 1
+            cost, usage, used = q[row, COST], q[row, USAGE], 1.0 if action == _OFFLOAD else 0.0
+            cost += rate * (group.paid[row, happens] + schedule.gamma * q[following + then, COST] - cost)
+            usage += rate * (used + schedule.gamma * q[following + then, USAGE] - usage)
+            q[row, COST] = cost
+            q[row, USAGE] = usage
+            states[g], greedy[g] = following, then
+
+
+@jit
+def _explore(q: Floats, state: np.uint64, u: float) -> np.uint64:
     """A legal action, all alike, by a uniform number."""
-    if q[state, PROCESS, COST] < np.inf:
-        return int(3.0 * u)
-    return OFFLOAD if u < 0.5 else WAIT
+    if q[state + _PROCESS, COST] < np.inf:
+        return np.uint64(3.0 * u)
+    return _OFFLOAD if u < 0.5 else _WAIT
 
 
 @jit
-def _best(q: Floats, price: float, state: int, never: bool) -> int:
-    """The action of least cost + price * usage; the first of equals."""
-    best, least = 0, q[state, 0, COST] + price * q[state, 0, USAGE]
-    value = q[state, PROCESS, COST] + price * q[state, PROCESS, USAGE]
-    if value < least:
-        best, least = PROCESS, value
-    value = q[state, OFFLOAD, COST] + price * q[state, OFFLOAD, USAGE]
-    if value < least and not never:
-        best = OFFLOAD
-    return best
+def best(q: Floats, state: np.uint64, price: float, bar: float) -> np.uint64:
+    """The action of least cost + price * usage, the first of equals, by the first row of a state; offloading costs `bar` more."""
+    wait = q[state, COST] + price * q[state, USAGE]
+    process = q[state + _PROCESS, COST] + price * q[state + _PROCESS, USAGE]
+    offload = q[state + _OFFLOAD, COST] + price * q[state + _OFFLOAD, USAGE] + bar
+    # Without branches, which would be taken at random.
+    processes, offloads = np.uint64(process < wait), np.uint64(offload < min(wait, process))
+    return processes + offloads + offloads - (processes & offloads)
 
 
 @jit
-def greedy_policy(price: float, q: Floats, never: bool, actions: Ints) -> None:
-    """The greedy action of each state, [S]; without offloading if `never`."""
+def greedy_policy(price: float, q: Floats, never: bool, actions: Unsigned) -> None:
+    """The greedy action of each state, [S], by the device's own table [S A, 2]; without offloading if `never`."""
     for state in range(len(actions)):
-        actions[state] = _best(q, price, state, never)
-
-
-@jit
-def roll_out(
-    devices: Devices, table: Outcomes, actions: Ints, schedule: Schedule, key: int, mass: Floats
-) -> tuple[float, float]:
-    """Local cost and usage per slot, discounted, of a deterministic policy in episodes of the device's own.
-
-    The episodes go on side by side: a slot waits for the one before it, and meanwhile the processor takes those of others.
-
-    Args:
-        devices: The devices, for the law of the first state.
-        table: The device.
-        actions: Action of each state, [S].
-        schedule: How many episodes, and how long.
-        key: Stream of the random numbers.
-        mass: Filled with the discounted share of slots in each state, [S].
-    """
-    levels = devices.capacity - devices.lowest + 1
-    episodes = schedule.rollouts
-    states = np.empty(episodes, np.int64)
-    for e in range(episodes):
-        age, battery = start_state(devices, stream_uniform(key, 2 * e), stream_uniform(key, 2 * e + 1))
-        states[e] = (age - 1) * levels + battery - devices.lowest
-    mass[:] = 0.0
-    value, used, total, weight = 0.0, 0.0, 0.0, 1.0
-    for t in range(schedule.rollout_steps):
-        counter = (t + 2) * episodes
-        for e in range(episodes):
-            state = states[e]
-            action = actions[state]
-            outcome = pick_outcome(table, stream_uniform(key, counter + e))
-            mass[state] += weight
-            value += weight * table.paid[state, action, outcome]
-            used += weight if action == OFFLOAD else 0.0
-            states[e] = table.following[state, action, outcome]
-        total += weight * episodes
-        weight *= schedule.gamma
-    mass /= total
-    return value / total, used / total
-
-
-@jit
-def set_levels(devices: Devices, q: Floats, actions: Ints, cost: float, usage: float) -> None:
-    """Shift the whole table, which changes no decision, so that its means over the start law are what rollouts measured."""
-    levels = devices.capacity - devices.lowest + 1
-    mean_cost = mean_usage = 0.0
-    for k in range(_STARTS):
-        age, battery = start_state(devices, (k + 0.5) / _STARTS, (k * _GOLDEN) % 1.0)
-        state = (age - 1) * levels + battery - devices.lowest
-        mean_cost += q[state, actions[state], COST] / _STARTS
-        mean_usage += q[state, actions[state], USAGE] / _STARTS
-    q[..., COST] += cost - mean_cost
-    q[..., USAGE] += usage - mean_usage
+        actions[state] = best(q, np.uint64(NUM_ACTIONS * state), price, np.inf if never else 0.0)

@@ -11,6 +11,8 @@ from rllib_wireless.envs.task_offloading.config import TaskOffloadingConfig
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Unsigned = npt.NDArray[np.uint64]
+"""Indices in compiled loops: of each signed one Numba asks whether it counts from the end."""
 
 WAIT, PROCESS, OFFLOAD = range(3)
 """Actions."""
@@ -175,11 +177,11 @@ class Outcomes(NamedTuple):
     An outcome is what is harvested and what processing would take; there are O = 2 E of them, with equal chances everywhere.
     """
 
-    following: npt.NDArray[np.int32]  # [S, A, O] next state
+    following: npt.NDArray[np.uint32]  # [S, A, O] next state
     paid: Floats  # [S, A, O] local cost
     chance: Floats  # [O]
-    keep: Floats  # [O] Walker's alias method: whether a column keeps its own outcome,
-    alias: Ints  # [O] and the other one
+    keep: Floats  # [O] Walker's alias method: how much of a column is of the first of its outcomes
+    parts: Unsigned  # [O, 2] these two outcomes, its own and another
 
 
 @jit
@@ -187,7 +189,7 @@ def outcomes(devices: Devices, i: int) -> Outcomes:
     """The table of device i; rows of illegal actions are there, and mean nothing."""
     levels = devices.capacity - devices.lowest + 1
     states, count = devices.max_age * levels, 2 * len(devices.energies)
-    following = np.empty((states, NUM_ACTIONS, count), np.int32)
+    following = np.empty((states, NUM_ACTIONS, count), np.uint32)
     paid = np.empty((states, NUM_ACTIONS, count))
     chance = np.empty(count)
     for o in range(count):
@@ -201,29 +203,33 @@ def outcomes(devices: Devices, i: int) -> Outcomes:
                 )  # fmt: skip
                 following[state, action, o] = (age - 1) * levels + battery - devices.lowest
                 paid[state, action, o] = cost
-    keep, alias = _alias(chance)
-    return Outcomes(following, paid, chance, keep, alias)
+    keep, parts = _columns(chance)
+    return Outcomes(following, paid, chance, keep, parts)
 
 
 @jit
-def _alias(chance: Floats) -> tuple[Floats, Ints]:
+def _columns(chance: Floats) -> tuple[Floats, Unsigned]:
     """Columns of height 1 / O that hold at most two outcomes each: the lowest is filled up from the highest (Walker 1977)."""
-    height, alias = chance * len(chance), np.arange(len(chance))
+    height, parts = chance * len(chance), np.empty((len(chance), 2), np.uint64)
+    for column in range(len(chance)):
+        parts[column] = column
     is_open = np.ones(len(chance), np.bool_)
     for _ in range(len(chance) - 1):
         low = np.where(is_open, height, np.inf).argmin()
         high = np.where(is_open, height, -np.inf).argmax()
-        alias[low] = high
+        parts[low, 1] = high
         height[high] -= 1.0 - height[low]
         is_open[low] = False
-    return height, alias
+    return height, parts
 
 
 @jit
-def pick_outcome(table: Outcomes, u: float) -> int:
-    """An outcome, by a uniform number."""
-    column = int(u * len(table.keep))
-    return column if u * len(table.keep) - column < table.keep[column] else table.alias[column]
+def pick_outcome(keep: Floats, parts: Unsigned, u: float) -> int:
+    """An outcome, by a uniform number and columns of `Outcomes`."""
+    place = u * len(keep)
+    column = int(place)
+    # Looked up rather than decided: a branch that is taken at random costs more than all else here.
+    return parts[column, int(place - column >= keep[column])]  # type: ignore[no-any-return]
 
 
 @jit
