@@ -17,7 +17,7 @@ demo: $(INSTALLED)  ## From channel-access logs to a comparison table and figure
 	@$(BIN)/rllib-wireless reproduce fedmorl --scale demo --out results/fedmorl-demo
 
 test: lint  ## Linters, types and tests: what a contributor keeps green
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)  ## Ruff and mypy
 	@$(BIN)/ruff check --quiet
