@@ -31,7 +31,7 @@ TINY = Scale(
     theory_devices=2,
     theory_seeds=1,
     large=(2, 4),
-    ppo={"mappo": {2: 1}},
+    ppo={"mappo": {2: 1}, "mappo_long": {2: 1}},
     test_episodes=64,
     settings={"steps": 1000, "rollouts": 5},
     ppo_settings={"num_iterations": 1, "rollout_length": 128},
@@ -165,3 +165,14 @@ def test_exact_means_in_every_system(worst: float, met: bool) -> None:
 def test_one_environment_decides_nothing() -> None:
     rows = [row({"devices": 10, "policy": LABELS[name]}, cost=[c]) for name, c in (("dcc", 0.5), ("iql", 0.9))]
     assert all_claims({**NOTHING, "scalability": rows}) == []
+
+
+def test_mappo_that_comes_nearer_to_dccs_frequency_is_told_from_one_that_goes_away() -> None:
+    for longer, met in (([0.21, 0.211], True), ([0.40, 0.401], False)):
+        rows = [
+            row({"devices": 10, "policy": LABELS[name]}, cost=[0.8, 0.8], offload_frequency=often)
+            for name, often in (("dcc", [0.20, 0.20]), ("mappo", [0.25, 0.251]), ("mappo_long", longer))
+        ]
+        claims = {claim.id: claim for claim in all_claims({**NOTHING, "scalability": rows})}
+        assert claims["scale-longer-often-10"].met is met
+        assert claims["scale-longer-often-10"].measured == pytest.approx(-0.04 if met else 0.15)

@@ -119,7 +119,18 @@ _A2C = {
     "train_batch_size_per_learner": 512,
     "lr": 7e-4,
 }
+_OVERLAP = {
+    "gradient": "lambda_substitution",
+    "congestion": "overlap",
+    "constraint_step": "power",
+    "constraint_updates": 15,
+}
 VARIANTS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "dcc_overlap": (
+        "dcc",
+        "DCC that counts how often devices offload in the same slots, one solution an update",
+        _OVERLAP,
+    ),
     "mappo": ("ppo", "policies of the own observation, a critic of the joint state", {}),
     "ippo": ("ppo", "each agent for itself", {"paradigm": "independent", "reward": "own"}),
     "a2c": ("ppo", "one central agent, one unclipped step per update", _A2C),

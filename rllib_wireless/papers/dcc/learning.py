@@ -13,7 +13,7 @@ from rllib_wireless.envs import make_env
 from rllib_wireless.envs.task_offloading import TaskOffloading
 from rllib_wireless.envs.task_offloading.joint import evaluate_jointly
 from rllib_wireless.envs.task_offloading.rules import best_threshold, threshold_table
-from rllib_wireless.papers.dcc.setup import DCC_ARMS, IQL_ARMS, Scale
+from rllib_wireless.papers.dcc.setup import DCC_ARMS, IQL_ARMS, PPO_ARMS, Scale
 from rllib_wireless.papers.experiment import Json, Progress
 from rllib_wireless.policies import TablePolicy, evaluate
 
@@ -144,7 +144,8 @@ def many_devices(s: Scale, num_devices: int, out: Path, progress: Progress) -> J
 def learn_ppo(s: Scale, variant: str, num_devices: int, seed: int, out: Path, progress: Progress) -> Json:
     """PPO, whose policy is a network, measured in the simulator."""
     env = build(num_devices, s.environment_seed + seed)
-    trained = _config(variant, env, s.ppo_settings).build_algo()
+    algorithm, settings = PPO_ARMS[variant]
+    trained = _config(algorithm, env, {**settings, **s.ppo_settings}).build_algo()
     try:
         begin = time.process_time()
         while not trained.finished:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rllib_wireless.algorithms.registry import VARIANTS
+
 LABELS = {
     "never": "K = 0 (DCC's first iteration)",
     "dcc": "DCC (finite differences)",
@@ -14,6 +16,7 @@ LABELS = {
     "iql_long": "independent Q-learning, 6 times the slots",
     "threshold": "best symmetric threshold",
     "mappo": "MAPPO",
+    "mappo_long": "MAPPO, 6 times the steps",
     "ippo": "IPPO",
     "a2c": "central A2C",
 }
@@ -21,12 +24,7 @@ LABELS = {
 DCC_ARMS: Mapping[str, Mapping[str, Any]] = {
     "dcc": {},
     "dcc_lambda": {"gradient": "lambda_substitution"},
-    "dcc_overlap": {
-        "gradient": "lambda_substitution",
-        "congestion": "overlap",
-        "constraint_step": "power",
-        "constraint_updates": 15,
-    },
+    "dcc_overlap": VARIANTS["dcc_overlap"][2],
 }
 """The first solves 16 local problems a device, as the last; the second 6. Chosen on environments 30 to 34."""
 
@@ -35,6 +33,14 @@ IQL_ARMS: Mapping[str, Mapping[str, Any]] = {
     "iql_common": {"reward": "common"},
     "iql_long": {"learning_iterations": 96},
 }
+
+PPO_ARMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "mappo": ("mappo", {}),
+    "mappo_long": ("mappo", {"num_iterations": 150}),
+    "ippo": ("ippo", {}),
+    "a2c": ("a2c", {}),
+}
+"""Algorithm and settings; by default PPO takes as many joint steps as tables have slots."""
 
 QUALITY, NOT_WORSE, SPEED_UP, SAME_COST = 0.05, 0.02, 2.5, 1.2
 """Margins: above the best constraints; of the substituted gradient; its CPU time; cost per device from few to many."""
@@ -57,7 +63,7 @@ class Scale:
         theory_devices: Devices of the small systems that linear programs are solved for.
         theory_seeds: How many of them for each exponent.
         large: Numbers of devices of which the cost per device is measured.
-        ppo: Number of environments by PPO's variant and N.
+        ppo: Number of environments by arm of PPO and N.
         test_episodes: Episodes in which policies that are networks are measured; tables are evaluated exactly.
         environment_seed: First test environment. Settings were chosen on 30 to 34; DCC's defaults on 0 to 14 before.
         training_seed: The environment on which the study of initial constraints finds what constraints end up like.
@@ -88,7 +94,7 @@ class Scale:
         """The settings for `results.json`."""
         variants = {
             name: {"label": LABELS[name], "settings": dict(s), "env_config": {}}
-            for name, s in {**DCC_ARMS, **IQL_ARMS}.items()
+            for name, s in {**DCC_ARMS, **IQL_ARMS, **{name: found for name, (_, found) in PPO_ARMS.items()}}.items()
         }
         margins = {"quality": QUALITY, "not_worse": NOT_WORSE, "speed_up": SPEED_UP, "same_cost": SAME_COST}
         sizes = {
@@ -111,11 +117,11 @@ PAPER = Scale(
     exponent_sizes={10: 5, 20: 5},
     starts=("fresh", "uniform", "full"),
     start_sizes={10: 5},
-    small={2: 5, 3: 5, 5: 5},
+    small={2: 15, 3: 15, 5: 15},
     theory_devices=3,
     theory_seeds=15,
     large=(10, 100, 1000),
-    ppo={"mappo": {10: 5, 20: 5}, "ippo": {10: 5}, "a2c": {10: 5}},
+    ppo={"mappo": {10: 5, 20: 5, 50: 3}, "mappo_long": {10: 3}, "ippo": {10: 5}, "a2c": {10: 5, 20: 5}},
 )
 
 DEMO = Scale(
