@@ -1,6 +1,7 @@
 """The experiment of CTDE-CQL in small."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +38,9 @@ TINY = Scale(
     wide=(16, 16),
     settings={"gamma": 0.9, "fcnet_hiddens": (8,)},
     online_settings={"gamma": 0.9, "fcnet_hiddens": (8,), "learning_starts": 200},
+    long_seeds=1,
+    long_rows=300,
+    long=dict.fromkeys(("centralized", "ctde"), {"fcnet_hiddens": (6,), "dataset_num_iters_per_learner": 4}),
 )
 
 
@@ -90,6 +94,23 @@ def test_an_offline_cell_makes_the_behaviour_policy_that_is_missing_and_equal_se
         del result["metrics"]["decision_us"]  # a time
         result.pop("seconds", None)
     assert again == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"), [("ctde_dqn_monotonic", 4 * 18 + 3), ("centralized_dqn", 4 * 18)], ids=lambda value: str(value)
+)
+def test_informed_learners_see_all_powers_and_are_trained_with_settings_of_their_own(
+    name: str, inputs: int, tmp_path: Path
+) -> None:
+    """Told, an agent sees SINR, weight and four powers of three users of each access point, and a bit for each of the others."""
+    (cell,) = [
+        cell
+        for cell in all_cells(TINY)
+        if re.fullmatch(rf"{name}-itlinq_exploring-300-powers(_told)?-long_0", cell.name)
+    ]
+    measured = cell.run(tmp_path, lambda name, share: None)["metrics"]
+    networks, outputs = (1, 256) if name == "centralized_dqn" else (4, 4)
+    assert measured["parameters"] == networks * ((inputs + 1) * 6 + (6 + 1) * outputs)
 
 
 def test_figures_are_drawn_from_the_results_alone(tiny: Path, tmp_path: Path) -> None:

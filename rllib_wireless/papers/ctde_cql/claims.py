@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rllib_wireless.papers.ctde_cql.learning import Arm
-from rllib_wireless.papers.ctde_cql.setup import BASELINES, LABELS, Scale
+from rllib_wireless.papers.ctde_cql.learning import Arm, informed
+from rllib_wireless.papers.ctde_cql.setup import BASELINES, EXPLORED, LABELS, Scale
 from rllib_wireless.papers.experiment import Claim, Json
 from rllib_wireless.papers.intervals import paired
 from rllib_wireless.papers.studies import claim_of
@@ -60,7 +60,7 @@ def all_claims(s: Scale, policies: Json) -> list[Claim]:
 
 def contrasts(s: Scale) -> list[Contrast]:
     """All claims."""
-    return [*_paradigms(s), *_told(s), *_baselines(s), *_data(s), *_settings(s)]
+    return [*_paradigms(s), *_told(s), *_baselines(s), *_equal(s), *_data(s), *_settings(s)]
 
 
 def _paradigms(s: Scale) -> Iterator[Contrast]:
@@ -108,6 +108,53 @@ def _baselines(s: Scale) -> Iterator[Contrast]:
     for rule in BASELINES:
         words = f"CTDE scores higher than {LABELS[rule]}"
         yield Contrast(f"above-{rule}", words, ctde, f"{rule}-default", paper=_OWN)
+
+
+def _equal(s: Scale) -> Iterator[Contrast]:
+    """What is known to all is what ITLinQ reads."""
+    central = informed(s, "centralized_dqn", "random", "powers").name
+    told = {name: informed(s, name, EXPLORED, "powers_told").name for name in ("ctde_dqn_monotonic", "ctde_dqn")}
+    yield from _above_itlinq("500 m", "default", central, told["ctde_dqn_monotonic"])
+    yield Contrast(
+        "equal-powers",
+        "500 m: centralized training scores higher with the powers than with SINRs alone, of logs of equal size",
+        central,
+        informed(s, "centralized_dqn", "random", "default").name,
+        paper=_OWN,
+    )
+    yield Contrast(
+        "equal-98",
+        "500 m: told all powers, CTDE has at least 98 % of the score of centralized training on the same data",
+        told["ctde_dqn_monotonic"],
+        informed(s, "centralized_dqn", EXPLORED, "powers").name,
+        factor=0.98,
+        paper=_OWN,
+    )
+    words = "500 m: told all powers, CTDE scores higher with a monotonic mixer than with a sum"
+    yield Contrast("equal-mixer", words, told["ctde_dqn_monotonic"], told["ctde_dqn"], paper=_OWN)
+    own = informed(s, "ctde_dqn", EXPLORED, "powers").name
+    words = "500 m: with the powers at its own users alone, CTDE scores higher than a threshold on the own PF ratio"
+    yield Contrast("equal-own", words, own, "local_threshold-default", paper=_OWN)
+    central = informed(s, "centralized_dqn", "random", "dense_powers").name
+    told_dense = informed(s, "ctde_dqn_monotonic", EXPLORED, "dense_powers_told").name
+    yield from _above_itlinq("100 m", "dense", central, told_dense)
+
+
+def _above_itlinq(area: str, world: str, central: str, told: str) -> Iterator[Contrast]:
+    """How far those who know as much as ITLinQ are above it."""
+    for factor, words in ((1.15, "at least 15 % higher than"), (1.0, "higher than")):
+        for kind, who, name in (
+            ("central", "centralized training with all powers", central),
+            ("told", "CTDE told all powers", told),
+        ):
+            yield Contrast(
+                f"equal-{kind}-{100 * factor - 100:.0f}-{world}",
+                f"{area}: {who} scores {words} {LABELS['itlinq']}",
+                name,
+                f"itlinq-{world}",
+                factor=factor,
+                paper=_OWN,
+            )
 
 
 def _data(s: Scale) -> Iterator[Contrast]:

@@ -17,7 +17,17 @@ from rllib_wireless.envs import make_env
 from rllib_wireless.envs.base import Statistics
 from rllib_wireless.envs.random import StepRandom
 from rllib_wireless.papers.ctde_cql.references import LocalThreshold
-from rllib_wireless.papers.ctde_cql.setup import ACTING, ENV, LEARNERS, ONLINE, RULES, WORLDS, Scale
+from rllib_wireless.papers.ctde_cql.setup import (
+    ACTING,
+    ENV,
+    EXPLORING,
+    LEARNERS,
+    MIXERS,
+    ONLINE,
+    RULES,
+    WORLDS,
+    Scale,
+)
 from rllib_wireless.papers.experiment import Json, Progress
 from rllib_wireless.papers.learning import Run, Test, collect_log, measure_policy, metrics_of, trained, work_folder
 from rllib_wireless.policies import load_policy
@@ -41,12 +51,13 @@ class Arm:
     """A way to learn offline. Equal arms are the same runs, whatever studies they appear in.
 
     Args:
-        learner: Of `LEARNERS`.
-        data: What acts in the log: a behaviour policy of `ONLINE`, or a rule.
+        learner: Of `LEARNERS` or `MIXERS`.
+        data: What acts in the log: a behaviour policy of `ONLINE`, a rule, or one that explores.
         rows: Joint rows in the log.
         world: Of `WORLDS`.
         alpha: Weight of the conservative term.
         wide: Whether networks have the scale's wide layers.
+        long: Whether it is trained with the scale's `long` settings.
     """
 
     learner: str
@@ -55,6 +66,7 @@ class Arm:
     world: str = "default"
     alpha: float = 1.0
     wide: bool = False
+    long: bool = False
 
     @property
     def name(self) -> str:
@@ -62,7 +74,13 @@ class Arm:
         parts = [self.learner, self.data, str(self.rows)]
         parts += [self.world] if self.world != "default" else []
         parts += [f"alpha_{self.alpha:g}"] if self.alpha != 1.0 else []
-        return "-".join(parts + (["wide"] if self.wide else []))
+        parts += ["wide"] if self.wide else []
+        return "-".join(parts + (["long"] if self.long else []))
+
+
+def informed(s: Scale, learner: str, data: str, world: str) -> Arm:
+    """A learner of the study of equal information: where the log tries all actions there is less to be conservative about."""
+    return Arm(learner, data, s.long_rows, world, alpha=0.1 if data == "random" else 1.0, long=True)
 
 
 def trained_in(world: str) -> str:
@@ -111,12 +129,14 @@ def learn_offline(s: Scale, arm: Arm, seed: int, out: Path, progress: Progress) 
     Returns:
         `metrics` by name; `rates`, quantiles of the rates of all users; `validation`, the score of each checkpoint.
     """
-    learner = LEARNERS[arm.learner]
+    learner = (LEARNERS | MIXERS)[arm.learner]
     settings = {**learner.settings, "dataset_num_iters_per_learner": s.steps}
     if learner.algorithm == "ctde_cql":
         settings |= {**s.settings, "cql_alpha": arm.alpha}
     if arm.wide:
         settings["fcnet_hiddens"] = s.wide
+    if arm.long:
+        settings |= s.long[learner.settings["paradigm"]]
     run = Run(
         name=f"{arm.name}_{seed}",
         env=ENV,
@@ -198,9 +218,9 @@ def _learn(s: Scale, run: Run, seed: int, out: Path, keep: Path | None = None) -
 
 
 def _behaviour(s: Scale, kind: str, world: str, seed: int, out: Path) -> Behaviour:
-    """A rule, or the behaviour policy of a training seed."""
+    """A rule, which may explore, or the behaviour policy of a training seed."""
     if kind not in ONLINE:
-        return Behaviour(kind)
+        return Behaviour(kind.removesuffix(EXPLORING), params=ACTING.get(kind, {}))
     folder = _behaviour_folder(out, kind, world, seed)
     if not folder.exists():
         learn_online(s, kind, world, seed, out, lambda name, share: None)

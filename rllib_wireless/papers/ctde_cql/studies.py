@@ -5,18 +5,20 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from statistics import fmean
 
-from rllib_wireless.papers.ctde_cql.learning import Arm, learn_offline, learn_online, measure_rules
-from rllib_wireless.papers.ctde_cql.setup import LABELS, LEARNERS, ONLINE, RULES, Scale
+from rllib_wireless.papers.ctde_cql.learning import Arm, informed, learn_offline, learn_online, measure_rules
+from rllib_wireless.papers.ctde_cql.setup import EXPLORED, LABELS, LEARNERS, ONLINE, RULES, Scale
 from rllib_wireless.papers.experiment import Cell, Json
 from rllib_wireless.papers.intervals import by_seed
 from rllib_wireless.papers.studies import Row, seeds_done
 
 PARADIGMS = ("centralized", "ctde", "independent")
-HEADLINE = "headline"
+HEADLINE, EQUAL, EQUAL_DENSE = "headline", "equal", "equal_dense"
 
 _ALPHAS = (0.0, 1.0, 10.0)
 _LAMBDAS = {0.5: "lambda_0.5", 0.7: "lambda_0.7", 0.8: "default", 0.9: "lambda_0.9"}
 _DATA = ("sac", "dqn", "random", "itlinq")
+
+_READ_POWERS = ("itlinq", "delayed_genie")
 
 
 def studies(s: Scale) -> dict[str, list[Row[Arm]]]:
@@ -61,13 +63,46 @@ def studies(s: Scale) -> dict[str, list[Row[Arm]]]:
             for wide, width in ((False, 64), (True, s.wide[0]))
             for name in PARADIGMS
         ],
+        EQUAL: _equal(s),
+        EQUAL_DENSE: _equal_dense(s),
     }
+
+
+def _equal(s: Scale) -> list[Row[Arm]]:
+    """ITLinQ beside learners that see SINRs alone, what ITLinQ reads of their own users, or all of it."""
+    return [
+        *_readers("default"),
+        _informed(s, "all SINRs", "centralized_dqn", "random", "default"),
+        _informed(s, "all powers", "centralized_dqn", "random", "powers"),
+        _informed(s, "all powers", "centralized_dqn", EXPLORED, "powers"),
+        _informed(s, "all powers, told", "ctde_dqn_monotonic", EXPLORED, "powers_told"),
+        _informed(s, "all powers, told", "ctde_dqn", EXPLORED, "powers_told"),
+        _informed(s, "its users' powers", "ctde_dqn", EXPLORED, "powers"),
+    ]
+
+
+def _equal_dense(s: Scale) -> list[Row[Arm]]:
+    """The same where interference is strong."""
+    return [
+        *_readers("dense"),
+        _informed(s, "all powers", "centralized_dqn", "random", "dense_powers"),
+        _informed(s, "all powers, told", "ctde_dqn_monotonic", EXPLORED, "dense_powers_told"),
+    ]
+
+
+def _readers(world: str) -> list[Row[Arm]]:
+    """Rules that read the powers."""
+    return [Row({"policy": LABELS[name], "sees": "", "data of": ""}, f"{name}-{world}") for name in _READ_POWERS]
+
+
+def _informed(s: Scale, sees: str, learner: str, data: str, world: str) -> Row[Arm]:
+    return Row({"policy": LABELS[learner], "sees": sees, "data of": LABELS[data]}, informed(s, learner, data, world))
 
 
 def all_cells(s: Scale) -> list[Cell]:
     """Training seed after training seed, so that a run cut short has everything with fewer seeds.
 
-    Wide networks take longest and come last.
+    Wide networks and long training come last.
     """
     cells = [cell for seed in range(s.num_seeds) for cell in _cells_of_seed(s, seed)]
     return sorted(cells, key=lambda cell: cell.cost > 1.5)
@@ -75,7 +110,7 @@ def all_cells(s: Scale) -> list[Cell]:
 
 def _cells_of_seed(s: Scale, seed: int) -> Iterator[Cell]:
     """What others need comes first; a policy that is in several studies is measured once."""
-    wanted = [rows for name, rows in studies(s).items() if seed < s.study_seeds or name == HEADLINE]
+    wanted = [rows for name, rows in studies(s).items() if seed < _seeds(s, name)]
     policies = list(dict.fromkeys(row.policy for rows in wanted for row in rows))
     named = [name for name in policies if isinstance(name, str)]
     for name in named:
@@ -86,7 +121,13 @@ def _cells_of_seed(s: Scale, seed: int) -> Iterator[Cell]:
         yield Cell(f"rules-{world}_{seed}", partial(measure_rules, s, world, seed), cost=0.5)
     for arm in policies:
         if isinstance(arm, Arm):
-            yield Cell(f"{arm.name}_{seed}", partial(learn_offline, s, arm, seed), cost=4.0 if arm.wide else 1.0)
+            cost = 8.0 if arm.long else 4.0 if arm.wide else 1.0
+            yield Cell(f"{arm.name}_{seed}", partial(learn_offline, s, arm, seed), cost=cost)
+
+
+def _seeds(s: Scale, study: str) -> int:
+    """Training seeds of a study."""
+    return {HEADLINE: s.num_seeds, EQUAL: s.long_seeds, EQUAL_DENSE: s.long_seeds}.get(study, s.study_seeds)
 
 
 def measured_policies(s: Scale, results: Mapping[str, Json]) -> Json:
