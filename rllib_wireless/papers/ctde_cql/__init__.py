@@ -12,7 +12,7 @@ from typing import Any
 from rllib_wireless.papers import studies_figure
 from rllib_wireless.papers.ctde_cql import figures
 from rllib_wireless.papers.ctde_cql.claims import all_claims
-from rllib_wireless.papers.ctde_cql.setup import DEMO, PAPER, Scale
+from rllib_wireless.papers.ctde_cql.setup import DEMO, EQUAL, PAPER, Scale
 from rllib_wireless.papers.ctde_cql.studies import HEADLINE, all_cells, measured_policies, studies
 from rllib_wireless.papers.experiment import Claim, Json
 from rllib_wireless.papers.resumable import Experiment, at_both_scales
@@ -32,6 +32,8 @@ reproduce = at_both_scales(partial(experiment, DEMO), partial(experiment, PAPER)
 def draw(content: Json, out: Path) -> None:
     """All figures, from `results.json` alone; those of studies with two policies or more."""
     figures.headline(content, out / "figure.png")
+    if any(figures.informed_rows(content, study) for study in EQUAL.values()):
+        figures.equal(content, out / "equal.png")
     metrics, studies = ("score", "sum_rate", "tail_rate"), content["studies"]
     for name, column, unit, xlabel, log in (
         ("sizes", "joint rows", 1_000.0, "thousand joint rows in the log", True),

@@ -90,6 +90,9 @@ WORLDS: Mapping[str, Mapping[str, Any]] = {
 """Fields of the environment that differ from the defaults, by name. In `dense` interference couples access points strongly; where
 they are `told`, each also sees what all others measured; with `powers` users report what ITLinQ reads."""
 
+EQUAL = {"500 m": "equal", "100 m": "equal_dense"}
+"""Studies of equal information by area."""
+
 
 @dataclass(frozen=True)
 class Scale:

@@ -6,13 +6,13 @@ from functools import partial
 from statistics import fmean
 
 from rllib_wireless.papers.ctde_cql.learning import Arm, informed, learn_offline, learn_online, measure_rules
-from rllib_wireless.papers.ctde_cql.setup import EXPLORED, LABELS, LEARNERS, ONLINE, RULES, Scale
+from rllib_wireless.papers.ctde_cql.setup import EQUAL, EXPLORED, LABELS, LEARNERS, ONLINE, RULES, Scale
 from rllib_wireless.papers.experiment import Cell, Json
 from rllib_wireless.papers.intervals import by_seed
 from rllib_wireless.papers.studies import Row, seeds_done
 
 PARADIGMS = ("centralized", "ctde", "independent")
-HEADLINE, EQUAL, EQUAL_DENSE = "headline", "equal", "equal_dense"
+HEADLINE = "headline"
 
 _ALPHAS = (0.0, 1.0, 10.0)
 _LAMBDAS = {0.5: "lambda_0.5", 0.7: "lambda_0.7", 0.8: "default", 0.9: "lambda_0.9"}
@@ -63,8 +63,8 @@ def studies(s: Scale) -> dict[str, list[Row[Arm]]]:
             for wide, width in ((False, 64), (True, s.wide[0]))
             for name in PARADIGMS
         ],
-        EQUAL: _equal(s),
-        EQUAL_DENSE: _equal_dense(s),
+        "equal": _equal(s),
+        "equal_dense": _equal_dense(s),
     }
 
 
@@ -92,7 +92,9 @@ def _equal_dense(s: Scale) -> list[Row[Arm]]:
 
 def _readers(world: str) -> list[Row[Arm]]:
     """Rules that read the powers."""
-    return [Row({"policy": LABELS[name], "sees": "", "data of": ""}, f"{name}-{world}") for name in _READ_POWERS]
+    return [
+        Row({"policy": LABELS[name], "sees": "all powers", "data of": ""}, f"{name}-{world}") for name in _READ_POWERS
+    ]
 
 
 def _informed(s: Scale, sees: str, learner: str, data: str, world: str) -> Row[Arm]:
@@ -127,7 +129,9 @@ def _cells_of_seed(s: Scale, seed: int) -> Iterator[Cell]:
 
 def _seeds(s: Scale, study: str) -> int:
     """Training seeds of a study."""
-    return {HEADLINE: s.num_seeds, EQUAL: s.long_seeds, EQUAL_DENSE: s.long_seeds}.get(study, s.study_seeds)
+    if study == HEADLINE:
+        return s.num_seeds
+    return s.long_seeds if study in EQUAL.values() else s.study_seeds
 
 
 def measured_policies(s: Scale, results: Mapping[str, Json]) -> Json:
