@@ -1,5 +1,6 @@
 """CTDE-CQL as its users meet it: settings, data, training folders, online runs, policies, faults."""
 
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -145,6 +146,28 @@ def test_rows_without_a_decision_have_neither_policy_nor_conservative_loss(confi
     for name in ("policy", "conservative", "entropy"):
         torch.testing.assert_close(after[name], before[name])
     assert (after["td"] - before["td"]).abs().min() > 1e-4
+    algo.stop()
+
+
+@pytest.mark.parametrize("backbone", ["sac", "dqn"])
+@pytest.mark.parametrize("paradigm", ["ctde", "centralized", "independent"])
+@pytest.mark.parametrize("gamma", [0.0, 0.9])
+def test_without_a_discount_nothing_is_made_of_what_follows(
+    config: CTDECQLConfig, gamma: float, paradigm: str, backbone: str
+) -> None:
+    """Next observations that are no numbers leave the loss as it is, and the target is the reward; with a discount both fail."""
+    algo = config.training(gamma=gamma, paradigm=paradigm, backbone=backbone, reward_scale=1.0).build_algo()
+    learner = algo.learner_group._learner
+    rows = next(algo._iterators[0].iter_torch_batches(batch_size=64))
+    batch = learner.arrange({name.removeprefix("agents/"): column for name, column in rows.items()})
+    batch["new_obs"] = torch.full_like(batch["new_obs"], math.nan)
+    module = learner.agents_module
+    outputs = module._forward_train(batch)
+    rewards = batch["rewards"].mean(dim=1, keepdim=True) if paradigm == "ctde" else batch["rewards"]
+    target = learner._target(batch, outputs)
+    assert target.shape == rewards.shape
+    assert torch.isfinite(learner.loss(batch, outputs).total).all() == (gamma == 0.0)
+    assert torch.equal(target, rewards - module.scaling.value_offset) == (gamma == 0.0)
     algo.stop()
 
 

@@ -89,20 +89,25 @@ class CTDECQLLearner(StackedLearner):
     @torch.no_grad()
     def _target(self, batch: Batch, outputs: Batch) -> Tensor:
         """TD targets of the mixed values, [B, M]."""
-        module, config = self.agents_module, self.config
-        new_q, mask = outputs[NEW_Q_TARGET].amin(dim=1), batch["new_action_mask"]
+        scaling, rewards = self.agents_module.scaling, batch["rewards"]
+        discount = discounts(batch, scaling.gamma, self.config)
+        if self.config.paradigm == "ctde":  # the team's value
+            rewards, discount = rewards.mean(dim=1, keepdim=True), discount[:, :1]
+        values = self._new_values(batch, outputs) if NEW_Q_TARGET in outputs else torch.zeros_like(rewards)
+        target: Tensor = scaling.target(rewards, discount, values)
+        return target
+
+    def _new_values(self, batch: Batch, outputs: Batch) -> Tensor:
+        """Mixed values of what follows, [B, M]."""
+        module, mask = self.agents_module, batch["new_action_mask"]
+        new_q = outputs[NEW_Q_TARGET].amin(dim=1)
         if module.actor is None:
             values = double_q_value(outputs[NEW_Q].amin(dim=1), new_q, mask)
         else:
             values, _ = soft_value(new_q, outputs[NEW_LOGITS], module.temperature, mask)
         repeated = values.unsqueeze(1).expand(-1, module.num_critics, -1)
-        mixed = module.target_mixer(repeated, batch.get("new_state")).amin(dim=1)
-        discount = discounts(batch, module.scaling.gamma, config)
-        rewards = batch["rewards"]
-        if mixed.shape[1] < rewards.shape[1]:  # the team's value
-            rewards, discount = rewards.mean(dim=1, keepdim=True), discount[:, :1]
-        target: Tensor = module.scaling.target(rewards, discount, mixed)
-        return target
+        mixed: Tensor = module.target_mixer(repeated, batch.get("new_state")).amin(dim=1)
+        return mixed
 
     def _actor_loss(self, batch: Batch, outputs: Batch, acting: Tensor | None) -> tuple[Tensor, Batch]:
         """Minus the soft value of each agent's policy, and what moves the temperature."""

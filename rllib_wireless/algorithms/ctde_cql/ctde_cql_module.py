@@ -66,12 +66,8 @@ class CTDECQLModule(TorchRLModule):  # type: ignore[misc]
     @override
     def _forward_train(self, batch: Batch, **kwargs: Any) -> Batch:
         outputs = {Q: self._all_critics(self.critic, batch["obs"])}
-        with torch.no_grad():
-            outputs[NEW_Q_TARGET] = self._all_critics(self.target_critic, batch["new_obs"])
-            if self.actor is None:
-                outputs[NEW_Q] = self._all_critics(self.critic, batch["new_obs"])
-            else:
-                outputs[NEW_LOGITS] = self.actor(batch["new_obs"])
+        if self.scaling.gamma > 0.0:  # else nothing is bootstrapped
+            outputs |= self._of_next(batch["new_obs"])
         if self.actor is not None:
             outputs[Columns.ACTION_DIST_INPUTS] = self.actor(batch["obs"])
         return outputs
@@ -80,6 +76,14 @@ class CTDECQLModule(TorchRLModule):  # type: ignore[misc]
     def update_targets(self, tau: float) -> None:
         """Move the target networks by a share `tau` towards the learned ones."""
         torch._foreach_lerp_(self._targets, self._learned, tau)
+
+    @torch.no_grad()
+    def _of_next(self, new_obs: Tensor) -> Batch:
+        """What targets are made of."""
+        outputs = {NEW_Q_TARGET: self._all_critics(self.target_critic, new_obs)}
+        if self.actor is None:
+            return outputs | {NEW_Q: self._all_critics(self.critic, new_obs)}
+        return outputs | {NEW_LOGITS: self.actor(new_obs)}
 
     def _all_critics(self, critic: StackedMLP, obs: Tensor) -> Tensor:
         """Q-values [B, K, N, A] of observations [B, N, D]."""
