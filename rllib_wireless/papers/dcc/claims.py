@@ -21,6 +21,8 @@ _AGAINST_IQL = {"dcc": "section 5.1, figure 1(a)", "dcc_lambda": _OWN, "dcc_over
 _NETWORKS = {"mappo": "section 5.1", "mappo_long": "C.3, figure 11", "ippo": _OWN, "a2c": "C.4, figure 12"}
 """Who is compared, and where the paper does so."""
 
+_OVERLAP = f"{LABELS['dcc_overlap']} costs less than {LABELS['dcc']}"
+
 NO_INTERVAL = (math.nan, math.nan)
 
 
@@ -68,6 +70,9 @@ def _scalability(rows: Sequence[Json]) -> Iterator[Claim]:
         for arm, paper in _AGAINST_IQL.items():
             words = f"{LABELS[arm]} costs less than independent Q-learning at N = {n}"
             yield from _compare(f"scale-{arm}-iql-{n}", words, paper, cost(arm), cost("iql"))
+        yield from _compare(
+            f"scale-dcc_overlap-dcc-{n}", f"{_OVERLAP} at N = {n}", _OWN, cost("dcc_overlap"), cost("dcc")
+        )
         words = f"DCC costs less than at K = 0 at N = {n}"
         yield from _compare(f"scale-dcc-never-{n}", words, "section 5.1", cost("dcc"), cost("never"))
         words = f"DCC costs less than the best symmetric threshold at N = {n}"
@@ -219,6 +224,8 @@ def _best(rows: Sequence[Json]) -> Iterator[Claim]:
             words = f"{LABELS[arm]} costs less than independent Q-learning at N = {n}"
             ours = _metric(rows, "above_best_cost", devices=n, policy=LABELS[arm])
             yield from _compare(f"best-{arm}-iql-{n}", words, paper, ours, theirs)
+        ours, theirs = (_metric(rows, "above_best_cost", devices=n, policy=LABELS[a]) for a in ("dcc_overlap", "dcc"))
+        yield from _compare(f"best-dcc_overlap-dcc-{n}", f"{_OVERLAP} at N = {n}", _OWN, ours, theirs)
 
 
 def _large(rows: Sequence[Json]) -> Iterator[Claim]:
