@@ -113,31 +113,20 @@ def _baselines(s: Scale) -> Iterator[Contrast]:
 def _equal(s: Scale) -> Iterator[Contrast]:
     """What is known to all is what ITLinQ reads."""
     central = informed(s, "centralized_dqn", "random", "powers").name
-    told = {name: informed(s, name, EXPLORED, "powers_told").name for name in ("ctde_dqn_monotonic", "ctde_dqn")}
-    yield from _above_itlinq("500 m", "default", central, told["ctde_dqn_monotonic"])
-    yield Contrast(
-        "equal-powers",
-        "500 m: centralized training scores higher with the powers than with SINRs alone, of logs of equal size",
-        central,
-        informed(s, "centralized_dqn", "random", "default").name,
-        paper=_OWN,
-    )
-    yield Contrast(
-        "equal-98",
-        "500 m: told all powers, CTDE has at least 98 % of the score of centralized training on the same data",
-        told["ctde_dqn_monotonic"],
-        informed(s, "centralized_dqn", EXPLORED, "powers").name,
-        factor=0.98,
-        paper=_OWN,
-    )
-    words = "500 m: told all powers, CTDE scores higher with a monotonic mixer than with a sum"
-    yield Contrast("equal-mixer", words, told["ctde_dqn_monotonic"], told["ctde_dqn"], paper=_OWN)
-    own = informed(s, "ctde_dqn", EXPLORED, "powers").name
+    told, own = (informed(s, "ctde_dqn", EXPLORED, world).name for world in ("powers_told", "powers"))
+    yield from _above_itlinq("500 m", "default", central, told)
+    words = "500 m: centralized training scores higher with the powers than with SINRs alone"
+    sinr = informed(s, "centralized_dqn", "random", "default").name
+    yield Contrast("equal-powers", words, central, sinr, paper=_OWN)
+    words = "500 m: told all powers, CTDE has at least 98 % of the score of centralized training"
+    yield Contrast("equal-98", words, told, central, factor=0.98, paper=_OWN)
+    words = "500 m: CTDE scores higher told all powers than with those at its own users alone"
+    yield Contrast("equal-told", words, told, own, paper=_OWN)
     words = "500 m: with the powers at its own users alone, CTDE scores higher than a threshold on the own PF ratio"
     yield Contrast("equal-own", words, own, "local_threshold-default", paper=_OWN)
     central = informed(s, "centralized_dqn", "random", "dense_powers").name
-    told_dense = informed(s, "ctde_dqn_monotonic", EXPLORED, "dense_powers_told").name
-    yield from _above_itlinq("100 m", "dense", central, told_dense)
+    told = informed(s, "ctde_dqn", EXPLORED, "dense_powers_told").name
+    yield from _above_itlinq("100 m", "dense", central, told)
 
 
 def _above_itlinq(area: str, world: str, central: str, told: str) -> Iterator[Contrast]:

@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from rllib_wireless.drawing import save
-from rllib_wireless.papers.ctde_cql.setup import BASELINES, EQUAL, LEARNERS, MIXERS, RULES
+from rllib_wireless.papers.ctde_cql.setup import BASELINES, EQUAL, LEARNERS, RULES
 
 Json = dict[str, Any]
 
@@ -102,7 +102,7 @@ def _bars(axes: Axes, rows: list[Json], label: Callable[[dict[str, str]], str]) 
 
 
 def _color(kind: str) -> str:
-    if kind in LEARNERS | MIXERS:
+    if kind in LEARNERS:
         return _LEARNED
     if kind in RULES:
         return _BASELINE if kind in BASELINES else _PRIVILEGED

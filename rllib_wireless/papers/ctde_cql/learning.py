@@ -22,7 +22,6 @@ from rllib_wireless.papers.ctde_cql.setup import (
     ENV,
     EXPLORING,
     LEARNERS,
-    MIXERS,
     ONLINE,
     RULES,
     WORLDS,
@@ -51,7 +50,7 @@ class Arm:
     """A way to learn offline. Equal arms are the same runs, whatever studies they appear in.
 
     Args:
-        learner: Of `LEARNERS` or `MIXERS`.
+        learner: Of `LEARNERS`.
         data: What acts in the log: a behaviour policy of `ONLINE`, a rule, or one that explores.
         rows: Joint rows in the log.
         world: Of `WORLDS`.
@@ -129,7 +128,7 @@ def learn_offline(s: Scale, arm: Arm, seed: int, out: Path, progress: Progress) 
     Returns:
         `metrics` by name; `rates`, quantiles of the rates of all users; `validation`, the score of each checkpoint.
     """
-    learner = (LEARNERS | MIXERS)[arm.learner]
+    learner = LEARNERS[arm.learner]
     settings = {**learner.settings, "dataset_num_iters_per_learner": s.steps}
     if learner.algorithm == "ctde_cql":
         settings |= {**s.settings, "cql_alpha": arm.alpha}

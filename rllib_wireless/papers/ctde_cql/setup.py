@@ -32,13 +32,6 @@ LEARNERS = {
     "bc": Learner("behaviour cloning", {"mode": "greedy"}, "bc"),
 }
 
-MIXERS = {
-    "ctde_dqn_monotonic": Learner(
-        "CTDE-CQL, DQN, monotonic", {"paradigm": "ctde", "backbone": "dqn", "mixer": "monotonic"}
-    ),
-}
-"""Learners that are not in the headline."""
-
 ONLINE = {
     "sac": Learner("online SAC", {"backbone": "sac", "cql_alpha": 0.0}),
     "dqn": Learner("online DQN", {"backbone": "dqn", "cql_alpha": 0.0}),
@@ -68,9 +61,7 @@ RULES = {
 }
 
 LABELS = (
-    {name: learner.label for name, learner in (LEARNERS | MIXERS | ONLINE).items()}
-    | RULES
-    | {EXPLORED: "ITLinQ, 40 % random"}
+    {name: learner.label for name, learner in (LEARNERS | ONLINE).items()} | RULES | {EXPLORED: "ITLinQ, 40 % random"}
 )
 
 BASELINES = ("tdm", "random", "full_reuse", "local_threshold", "itlinq")

@@ -74,8 +74,6 @@ def _equal(s: Scale) -> list[Row[Arm]]:
         *_readers("default"),
         _informed(s, "all SINRs", "centralized_dqn", "random", "default"),
         _informed(s, "all powers", "centralized_dqn", "random", "powers"),
-        _informed(s, "all powers", "centralized_dqn", EXPLORED, "powers"),
-        _informed(s, "all powers, told", "ctde_dqn_monotonic", EXPLORED, "powers_told"),
         _informed(s, "all powers, told", "ctde_dqn", EXPLORED, "powers_told"),
         _informed(s, "its users' powers", "ctde_dqn", EXPLORED, "powers"),
     ]
@@ -86,7 +84,7 @@ def _equal_dense(s: Scale) -> list[Row[Arm]]:
     return [
         *_readers("dense"),
         _informed(s, "all powers", "centralized_dqn", "random", "dense_powers"),
-        _informed(s, "all powers, told", "ctde_dqn_monotonic", EXPLORED, "dense_powers_told"),
+        _informed(s, "all powers, told", "ctde_dqn", EXPLORED, "dense_powers_told"),
     ]
 
 
