@@ -1,9 +1,9 @@
 """Choosing who should share: which other agents' states tell an agent more of what its decisions bring.
 
-Two measures rank the others for each agent. The *predictive gap* is how much smaller the cross-validated squared error of a
-forest becomes when it is shown a candidate, too: the left side of Lemma 3.4 of the SCAM-FQI paper, which bounds it by the other,
-the *conditional mutual information* I(Y; S_j | S_i, a) of the target and the candidate's compressed state. That is estimated
-from counts, less its mean over permutations within equal (S_i, a), and those give a p-value.
+Two measures rank the others for each agent. The *predictive gap* is how much smaller the squared error of predictions becomes, on
+episodes that they were not fitted to, when a candidate's state is known, too: the left side of Lemma 3.4 of the SCAM-FQI paper,
+which bounds it by the other, the *conditional mutual information* I(Y; S_j | S_i, a) of the target and the candidate's
+compressed state. Y is the advantage of a decision, which has little noise but what follows from the decision itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,28 +12,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
-from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.model_selection import GroupKFold
 
-from rllib_wireless.data.format import Columns
-from rllib_wireless.data.returns import later_returns
-from rllib_wireless.data.store import Dataset, load_dataset
+from rllib_wireless.data.advantages import advantages, returns
+from rllib_wireless.data.cell_means import CellMeans, paired
+from rllib_wireless.data.decisions import Decisions, Floats, joint_decisions
+from rllib_wireless.data.information import classes, conditional_information, numbered, quartile
+from rllib_wireless.data.store import load_dataset
 from rllib_wireless.envs import make_env
-from rllib_wireless.envs.base import BoolArray, FloatArray, IntArray
+from rllib_wireless.envs.base import BoolArray, FloatArray, IntArray, ObsField
 from rllib_wireless.envs.sharing import Form, SharingEnv, SharingGraph, hop_distances, shared_columns
 from rllib_wireless.errors import DataError, UserError
 
-Floats = npt.NDArray[np.float64]
-Target = Literal["reward", "return"]
+Target = Literal["advantage", "return", "reward"]
 
-_FOLDS = 5
-_BINS = 4
 _FEW_ROWS = 20
-_MANY_VALUES = 12
+_FEW_EPISODES = 10
 _CONFIDENT = 1.96
-_LOOKED_AT_AGAIN = 6
-"""Candidates whose gap is measured again after each choice, those of the largest gaps at first."""
 
 
 @dataclass(frozen=True)
@@ -92,33 +86,38 @@ class _Candidates:
     """One agent's decisions, and what it could be shown.
 
     Args:
-        own: Own block and action, [T, F].
-        blocks: Columns that others would share, by agent, [T, C] each.
+        own: Its local state, [T, L].
+        actions: [T].
+        shown: What others would share as numbers, by agent, [T].
         codes: Their compressed states as numbers, by agent, [T].
-        condition: Own block and action as a number, [T].
         target: Y, [T], with variance 1.
         episode: Episodes, [T].
+        half: Which half of the episodes each is in, [T].
+        sample: Rows by which information is estimated.
     """
 
     own: FloatArray
-    blocks: dict[int, FloatArray]
+    actions: IntArray
+    shown: dict[int, IntArray]
     codes: dict[int, IntArray]
-    condition: IntArray
     target: Floats
     episode: IntArray
+    half: IntArray
+    sample: IntArray
 
 
 def select_sharing_graph(
     path: Path | str,
     *,
     form: Form = "compressed",
-    target: Target = "return",
+    target: Target = "advantage",
     gamma: float = 0.99,
-    max_neighbours: int = 4,
+    iterations: int = 5,
+    max_neighbours: int = 8,
     within: int | None = None,
-    rows: int = 4000,
+    rows: int = 8000,
     level: float = 0.05,
-    permutations: int = 200,
+    permutations: int = 100,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> Selection:
@@ -130,12 +129,13 @@ def select_sharing_graph(
     Args:
         path: A joint data set with recorded states, of an environment along a sharing graph.
         form: Whether others would show their `full` state, or the `compressed` one.
-        target: What is predicted: the `reward` of a decision, the first iteration's target; or the discounted `return` from it
-            on in the data, what later targets are like.
-        gamma: Discount of a decision in returns.
+        target: What is predicted: the `advantage` of a decision; its discounted `return` in the data; or its `reward` until the
+            next decision in the stream.
+        gamma: Discount of a decision.
+        iterations: How many decisions an advantage looks ahead before the returns in the data count.
         max_neighbours: Most others that an agent sees.
         within: Most links between an agent and a candidate; all agents if not given.
-        rows: Decisions of each agent that are looked at, drawn from whole episodes.
+        rows: Decisions of each agent by which information is estimated, drawn from whole episodes; all else is from all.
         level: Significance level of the information.
         permutations: Permutations of its test.
         seed: Seed of all that is drawn.
@@ -152,6 +152,7 @@ def select_sharing_graph(
         ("rows", rows, 100),
         ("permutations", permutations, 20),
         ("max_neighbours", max_neighbours, 0),
+        ("iterations", iterations, 1),
     ):
         if value < least:
             raise UserError(f"{name} = {value}, but it should be at least {least}")
@@ -161,6 +162,9 @@ def select_sharing_graph(
         raise UserError(f"in {env.name} agents do not share: there is no graph to choose")
     if dataset.joint_state is None:
         raise DataError("choosing a sharing graph takes recorded states: collect without --split", dataset.path)
+    decisions = joint_decisions(dataset, env)
+    half = _halves(decisions.episode, np.random.default_rng([seed, len(env.agents)]))
+    y = _target(decisions, half, target, gamma, iterations, seed)
     hops = hop_distances(len(env.agents), env.links)
     neighbours: list[tuple[int, ...]] = []
     scores: dict[str, list[Score]] = {}
@@ -168,16 +172,18 @@ def select_sharing_graph(
     for i, agent in enumerate(env.agents):
         random = np.random.default_rng([seed, i])
         others = [j for j in range(len(env.agents)) if j != i and (within is None or 0 <= hops[i, j] <= within)]
-        known = _candidates(dataset, env, i, others, (form, target, gamma, rows), random)
-        if len(known.target) < _FOLDS * _FEW_ROWS or len(np.unique(known.episode)) < _FOLDS:
-            warnings.append(f"{agent}: {len(known.target)} decisions are too few to choose by; it sees nobody")
+        kept = np.flatnonzero((decisions.agent == i) & np.isfinite(y))
+        sample = _whole_episodes(decisions.episode[kept], rows, random)
+        known = _candidates(decisions, env.local_fields, i, others, form, y, half, kept, sample)
+        if warning := _too_few(known):
+            warnings.append(f"{agent}: {warning}; it sees nobody")
             neighbours.append((i,))
             scores[agent] = []
             continue
-        cells = len(np.unique(known.condition))
-        if len(known.target) < _FEW_ROWS * cells:
+        cells = len(np.unique(_condition(known)))
+        if len(sample) < _FEW_ROWS * cells:
             warnings.append(
-                f"{agent}: {len(known.target)} decisions in {cells} different own states and actions, fewer than {_FEW_ROWS} in "
+                f"{agent}: {len(sample)} decisions in {cells} different own states and actions, fewer than {_FEW_ROWS} in "
                 "each: its information is estimated with little power"
             )
         found, order = _choose(known, others, max_neighbours, level, permutations, random)
@@ -197,34 +203,59 @@ def select_sharing_graph(
     return Selection(env.agents, SharingGraph(tuple(neighbours)), scores, warnings)
 
 
+def _halves(episode: IntArray, random: np.random.Generator) -> IntArray:
+    """0 or 1 for each row, by episode, [T]."""
+    episodes, place = np.unique(episode, return_inverse=True)
+    half: IntArray = (random.permutation(len(episodes)) % 2)[place]
+    return half
+
+
+def _target(decisions: Decisions, half: IntArray, target: Target, gamma: float, iterations: int, seed: int) -> Floats:
+    """Y of each decision, [T]; not a number where it is unknown."""
+    if target == "advantage":
+        return advantages(decisions, half, gamma, iterations, seed)
+    y = decisions.rewards if target == "reward" else returns(decisions, gamma)
+    return np.where(decisions.known, y, np.nan)
+
+
 def _candidates(
-    dataset: Dataset,
-    env: SharingEnv,
+    decisions: Decisions,
+    fields: tuple[ObsField, ...],
     i: int,
     others: Sequence[int],
-    options: tuple[Form, Target, float, int],
-    random: np.random.Generator,
+    form: Form,
+    y: Floats,
+    half: IntArray,
+    kept: IntArray,
+    sample: IntArray,
 ) -> _Candidates:
-    form, target, gamma, most = options
-    rows = dataset.rows[env.agents[i]]
-    kept = _whole_episodes(rows["eps_id"], most, random)
-    y = rows["rewards"].astype(np.float64) if target == "reward" else _returns(rows, gamma)
-    fields = env.local_fields
-    width = sum(f.size for f in fields)
-    state = dataset.state_at(rows["eps_id"][kept], rows["t"][kept])
-    block = {j: state[:, j * width : (j + 1) * width] for j in (i, *others)}
     shown, compressed = shared_columns(fields, form), shared_columns(fields, "compressed")
-    one_hot = np.eye(int(env.action_space.n), dtype=np.float32)[rows["actions"][kept]]
-    own = np.concatenate([block[i], one_hot], axis=1)
-    spread = float(y[kept].std()) or 1.0
+    block, target = decisions.blocks[kept], y[kept]
+    if len(kept):
+        target = (target - target.mean()) / (float(target.std()) or 1.0)
     return _Candidates(
-        own=own,
-        blocks={j: block[j][:, shown] for j in others},
-        codes={j: _number(_classes(block[j][:, compressed])) for j in others},
-        condition=_number(_classes(own)),
-        target=(y[kept] - y[kept].mean()) / spread if len(kept) else y[kept],
-        episode=rows["eps_id"][kept],
+        own=block[:, i],
+        actions=decisions.actions[kept],
+        shown={j: numbered(classes(block[:, j][:, shown])) for j in others},
+        codes={j: numbered(classes(block[:, j][:, compressed])) for j in others},
+        target=target,
+        episode=decisions.episode[kept],
+        half=half[kept],
+        sample=sample,
     )
+
+
+def _condition(known: _Candidates) -> IntArray:
+    """Own state and action of the sample as a number."""
+    return numbered(np.concatenate([classes(known.own[known.sample]), known.actions[known.sample, None]], axis=1))
+
+
+def _too_few(known: _Candidates) -> str | None:
+    """What the sample lacks."""
+    episodes = [len(np.unique(known.episode[known.half == number])) for number in (0, 1)]
+    if len(known.target) < 5 * _FEW_ROWS or min(episodes) < _FEW_EPISODES:
+        return f"{len(known.target)} decisions of {sum(episodes)} episodes are too few to choose by"
+    return None
 
 
 def _choose(
@@ -236,43 +267,32 @@ def _choose(
     random: np.random.Generator,
 ) -> tuple[dict[int, tuple[float, float, float, float]], list[int]]:
     """First scores of all candidates, and those chosen, in order."""
-    folds = list(GroupKFold(_FOLDS).split(known.own, groups=known.episode))
-    target = np.searchsorted(np.quantile(known.target, np.arange(1, _BINS) / _BINS), known.target)
     chosen: list[int] = []
-    shown, condition = known.own, known.condition
-    error = _squared_errors(shown, known.target, folds)
-    first: dict[int, tuple[float, float, float, float]] = {}
-    candidates = list(others)
-    while candidates and (not first or len(chosen) < most):
-        scores = {}
-        for j in candidates:
-            wider = _squared_errors(np.concatenate([shown, known.blocks[j]], axis=1), known.target, folds)
-            gap, low = _mean_by_episode(error - wider, known.episode)
-            scores[j] = (gap, low, *conditional_information(target, known.codes[j], condition, permutations, random))
-        if not first:
-            first = scores
-            candidates = sorted(others, key=lambda j: -first[j][0])[:_LOOKED_AT_AGAIN]
-        able = [j for j in candidates if scores[j][1] > 0.0 and scores[j][3] <= level]
-        if not able or most == 0:
+    means, condition = CellMeans.of(known.own, known.actions, known.target, known.half), _condition(known)
+
+    def information(j: int) -> tuple[float, float]:
+        # What is predicted already is a function of the condition: without it Y says as much, and its classes are finer.
+        target = quartile(means.errors[known.sample])
+        return conditional_information(target, known.codes[j][known.sample], condition, permutations, random)
+
+    gaps = _gaps(means, known, others)
+    scores = {j: (*gaps[j], *information(j)) for j in others}
+    while len(chosen) < most:
+        able = [j for j in gaps if gaps[j][1] > 0.0 and scores[j][3] <= level]
+        best = max(able, key=lambda j: gaps[j][0], default=None)
+        if best is None or (chosen and information(best)[1] > level):
             break
-        best = max(able, key=lambda j: scores[j][0])
         chosen.append(best)
-        candidates.remove(best)
-        shown = np.concatenate([shown, known.blocks[best]], axis=1)
-        condition = _number(np.stack([condition, known.codes[best]], axis=1))
-        error = _squared_errors(shown, known.target, folds)
-    return first, chosen
+        means = means.divided(known.shown[best]).numbered()
+        condition = numbered(paired(condition, known.codes[best][known.sample]))
+        gaps = _gaps(means, known, [j for j in others if j not in chosen])
+    return scores, chosen
 
 
-def _squared_errors(x: FloatArray, y: Floats, folds: Sequence[tuple[IntArray, IntArray]]) -> Floats:
-    """Of each row, predicted by a forest that was not shown its episode, [T]."""
-    predicted = np.empty(len(y))
-    for train, test in folds:
-        # Large leaves: with small ones a forest gets worse by each column that says nothing.
-        forest = ExtraTreesRegressor(n_estimators=20, min_samples_leaf=20, max_features=1.0, random_state=0)
-        predicted[test] = forest.fit(x[train], y[train]).predict(x[test])
-    errors: Floats = (predicted - y) ** 2
-    return errors
+def _gaps(means: CellMeans, known: _Candidates, others: Sequence[int]) -> dict[int, tuple[float, float]]:
+    """By how much each candidate makes the squared error smaller than a code that says nothing, and the lower end of that."""
+    before = means.divided(np.zeros_like(known.half)).errors ** 2
+    return {j: _mean_by_episode(before - means.divided(known.shown[j]).errors ** 2, known.episode) for j in others}
 
 
 def _mean_by_episode(values: Floats, episode: IntArray) -> tuple[float, float]:
@@ -284,60 +304,6 @@ def _mean_by_episode(values: Floats, episode: IntArray) -> tuple[float, float]:
     return mean, mean - _CONFIDENT * error
 
 
-def conditional_information(
-    target: IntArray, code: IntArray, condition: IntArray, permutations: int, random: np.random.Generator
-) -> tuple[float, float]:
-    """I(target; code | condition) of discrete samples.
-
-    Args:
-        target: Classes, [T].
-        code: Classes, [T].
-        condition: Classes, [T].
-        permutations: Permutations of `code` within equal conditions.
-        random: What they are drawn from.
-
-    Returns:
-        The plug-in estimate in nats less its mean over permutations, which is its bias where there is no information, and not
-        below 0; and the share of permutations that give no less.
-    """
-    plain = _plug_in(target, code, condition)
-    order = np.argsort(condition, kind="stable")
-    target, code, condition = target[order], code[order], condition[order]
-    shuffled = np.empty(permutations)
-    for k in range(permutations):
-        within = np.lexsort((random.random(len(code)), condition))
-        shuffled[k] = _plug_in(target, code[within], condition)
-    p_value = (1 + int((shuffled >= plain - 1e-12).sum())) / (1 + permutations)
-    return max(plain - float(shuffled.mean()), 0.0), p_value
-
-
-def _plug_in(y: IntArray, x: IntArray, z: IntArray) -> float:
-    """H(y, z) + H(x, z) - H(y, x, z) - H(z) of the samples, in nats."""
-    nx, ny = int(x.max(initial=0)) + 1, int(y.max(initial=0)) + 1
-    return _entropy(z * ny + y) + _entropy(z * nx + x) - _entropy((z * nx + x) * ny + y) - _entropy(z)
-
-
-def _entropy(values: IntArray) -> float:
-    counts = np.bincount(values)
-    p = counts[counts > 0] / len(values)
-    return float(-(p * np.log(p)).sum())
-
-
-def _number(rows: npt.NDArray[Any]) -> IntArray:
-    """Equal rows get equal numbers, from 0, [T, C] -> [T]."""
-    number: IntArray = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    return number
-
-
-def _classes(columns: FloatArray) -> FloatArray:
-    """The same columns [T, C], with quartiles in place of many values."""
-    found = columns.copy()
-    for k, column in enumerate(columns.T):
-        if len(np.unique(column)) > _MANY_VALUES:
-            found[:, k] = np.searchsorted(np.quantile(column, np.arange(1, _BINS) / _BINS), column)
-    return found
-
-
 def _whole_episodes(episode: IntArray, most: int, random: np.random.Generator) -> IntArray:
     """Rows of episodes drawn until there are about as many as wanted."""
     episodes, counts = np.unique(episode, return_counts=True)
@@ -345,10 +311,3 @@ def _whole_episodes(episode: IntArray, most: int, random: np.random.Generator) -
     enough = np.searchsorted(np.cumsum(counts[drawn]), most) + 1
     chosen: BoolArray = np.isin(episode, episodes[drawn[:enough]])
     return np.flatnonzero(chosen)
-
-
-def _returns(rows: Columns, gamma: float) -> Floats:
-    rewards = rows["rewards"].astype(np.float64)
-    discount = gamma * ~rows["terminateds"]
-    returns: Floats = rewards + discount * later_returns(rows, rewards, discount)
-    return returns

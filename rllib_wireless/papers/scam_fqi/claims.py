@@ -83,7 +83,7 @@ def _sharing(s: Scale, world: str) -> Iterator[Contrast]:
             words = f"{of}{label[compressed]} is no longer than {label[full]} in the end (margin 3 %)"
             yield Contrast(f"harm-{world}-{ball}", words, {name[full]: _MARGIN, name[compressed]: -1.0})
     if both(SELECTED, REFERENCE):
-        for fixed in ("own", "1c", "2c", "3c", "all_c"):
+        for fixed in ("own", *(f"{ball}{form}" for form in "cf" for ball in ("1", "2", "3", "all_"))):
             if both(fixed):
                 words = f"{of}the selected graph is no longer than {label[fixed]} (margin 3 %)"
                 weights = {name[fixed]: _MARGIN, name[SELECTED]: -1.0}

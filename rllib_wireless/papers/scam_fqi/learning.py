@@ -137,7 +137,7 @@ def _run(s: Scale, world: str, seed: int, *, name: str, arm: Arm | None = None) 
 
 
 def _select(s: Scale, run: Run, data: Path) -> SharingGraph:
-    """The units whose states tell more of a decision's return than the unit's own does."""
+    """The units whose states tell more of a decision's advantage than the unit's own does."""
     return select_sharing_graph(data, rows=s.selection_rows, seed=run.train_seed).graph
 
 

@@ -142,7 +142,7 @@ class Scale:
         studies: Whether the studies of the start, of defers, of the clock and of wireless networks are run.
         leaf: Fewest rows of a leaf everywhere else.
         start: What follows a decision in the first iteration, everywhere but in the study of it.
-        selection_rows: Decisions of each unit by which a sharing graph is selected.
+        selection_rows: Decisions of each unit by which information is estimated where a sharing graph is selected.
         data_seed: Seed of the first log.
         train_seed: Seed of the first learner.
         test_seed: First seed of the test; rules and learned policies are measured on the same episodes.
@@ -164,7 +164,7 @@ class Scale:
     studies: bool = True
     leaf: int = 5
     start: str = "monte_carlo"
-    selection_rows: int = 2000
+    selection_rows: int = 8000
     data_seed: int = 0
     train_seed: int = 0
     test_seed: int = 0

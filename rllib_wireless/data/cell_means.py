@@ -1,0 +1,78 @@
+"""Predictions by the means of cells, for asking which further column would make them better.
+
+A cell is a leaf of a regression tree on what an agent knows anyway. A candidate's code divides every cell, and the mean of each part is
+drawn towards that of the whole as if there were some rows more of it: a code that says nothing costs next to nothing, and trying one takes
+two counts. Either half of the episodes has predictions of its own, and they are judged on the other half.
+"""
+
+from typing import NamedTuple, Self
+
+import numpy as np
+from sklearn.tree import DecisionTreeRegressor
+
+from rllib_wireless.data.decisions import Floats
+from rllib_wireless.data.information import numbered
+from rllib_wireless.envs.base import FloatArray, IntArray
+
+_LEAF = 20
+_DRAWN = 20.0
+"""Rows of the whole that count in the mean of a part."""
+
+
+class CellMeans(NamedTuple):
+    """Predictions of a target.
+
+    Attributes:
+        target: [T].
+        half: Which half of the episodes a row is in, 0 or 1, [T].
+        cells: The cell of each row, as either half divides them, [2, T].
+        means: What either half predicts of each row, [2, T].
+    """
+
+    target: Floats
+    half: IntArray
+    cells: IntArray
+    means: Floats
+
+    @classmethod
+    def of(cls, known: FloatArray, actions: IntArray, target: Floats, half: IntArray) -> Self:
+        """The first cells, those of what is known [T, F] and of the action taken [T]."""
+        cells = np.zeros((2, len(target)), np.int64)
+        for number in (0, 1):
+            start = 1  # 0 is the cell of actions that this half does not know
+            for action in np.unique(actions[half == number]):
+                fit, of_action = (actions == action) & (half == number), actions == action
+                tree = DecisionTreeRegressor(min_samples_leaf=_LEAF, random_state=0).fit(known[fit], target[fit])
+                cells[number, of_action] = start + tree.apply(known[of_action])
+                start += tree.tree_.node_count
+        means = np.stack([np.full(len(target), target[half == number].mean()) for number in (0, 1)])
+        return cls(target, half, cells, means)._drawn_together()
+
+    def divided(self, code: IntArray) -> Self:
+        """With each cell divided by a code [T]."""
+        return self._replace(cells=paired(self.cells, code))._drawn_together()
+
+    def numbered(self) -> Self:
+        """With the cells numbered anew from 0, those without rows left out: for when more divisions follow."""
+        return self._replace(cells=np.stack([numbered(cells) for cells in self.cells]))
+
+    @property
+    def errors(self) -> Floats:
+        """Of each row, predicted by the other half, [T]."""
+        return self.target - np.where(self.half == 0, self.means[1], self.means[0])
+
+    def _drawn_together(self) -> Self:
+        """With the means of the cells, drawn towards what was predicted before."""
+        means = self.means.copy()
+        for number in (0, 1):
+            own, cell = self.half == number, self.cells[number]
+            size = int(cell.max(initial=0)) + 1
+            sums = np.bincount(cell[own], (self.target - means[number])[own], minlength=size)
+            means[number] += (sums / (np.bincount(cell[own], minlength=size) + _DRAWN))[cell]
+        return self._replace(means=means)
+
+
+def paired(a: IntArray, b: IntArray) -> IntArray:
+    """A number for each pair, [..., T]; equal ones for equal pairs."""
+    pairs: IntArray = a * (int(b.max(initial=0)) + 1) + b
+    return pairs
