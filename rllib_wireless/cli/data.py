@@ -47,11 +47,13 @@ def sharing_graph(
         Literal["compressed", "full"], typer.Option(help="Whether others would show little of their states, or all.")
     ] = "compressed",
     target: Annotated[
-        Literal["return", "reward"], typer.Option(help="What others' states should help to predict.")
-    ] = "return",
-    max_neighbours: Annotated[int, typer.Option(help="Most others that an agent sees.", min=0)] = 4,
+        Literal["advantage", "return", "reward"], typer.Option(help="What others' states should help to predict.")
+    ] = "advantage",
+    gamma: Annotated[float, typer.Option(help="Discount of a decision.", min=0.0, max=1.0)] = 0.99,
+    iterations: Annotated[int, typer.Option(help="Decisions that an advantage looks ahead.", min=1)] = 5,
+    max_neighbours: Annotated[int, typer.Option(help="Most others that an agent sees.", min=0)] = 8,
     within: Annotated[int | None, typer.Option(help="Most links between an agent and those it sees.", min=1)] = None,
-    rows: Annotated[int, typer.Option(help="Decisions of each agent that are looked at.")] = 4000,
+    rows: Annotated[int, typer.Option(help="Decisions of each agent by which information is estimated.")] = 8000,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -63,6 +65,8 @@ def sharing_graph(
             path,
             form=form,
             target=target,
+            gamma=gamma,
+            iterations=iterations,
             max_neighbours=max_neighbours,
             within=within,
             rows=rows,
