@@ -134,6 +134,16 @@ def test_cells_know_what_only_together_matters() -> None:
     assert np.mean(means.divided(x).divided(z).errors ** 2) == pytest.approx(1.0, abs=0.07)
 
 
+def test_a_code_that_says_nothing_makes_no_prediction_better() -> None:
+    """Cells of a tree that was fitted to noise predict badly; parts of them that are as random must not seem to mend it."""
+    rng = np.random.default_rng(6)
+    y, half = rng.normal(size=4000), np.arange(4000) % 2
+    means = CellMeans.of(rng.normal(size=(4000, 3)).astype(np.float32), np.zeros(4000, np.int64), y, half)
+    before = np.mean(means.errors**2)
+    gaps = [before - np.mean(means.divided(rng.integers(0, 10, 4000)).errors ** 2) for _ in range(10)]
+    assert before > 1.05 and max(gaps) < 0.002
+
+
 # ------------------------------------------------------------------------------------------------ advantages
 
 

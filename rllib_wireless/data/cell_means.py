@@ -1,8 +1,8 @@
 """Predictions by the means of cells, for asking which further column would make them better.
 
-A cell is a leaf of a regression tree on what an agent knows anyway. A candidate's code divides every cell, and the mean of each part is
-drawn towards that of the whole as if there were some rows more of it: a code that says nothing costs next to nothing, and trying one takes
-two counts. Either half of the episodes has predictions of its own, and they are judged on the other half.
+A cell is a leaf of a regression tree on what an agent knows anyway. A candidate's code divides every cell, and by how much the mean of a
+part differs from that of the whole is drawn towards 0 as if there were some rows more that do not differ: a code that says nothing
+costs next to nothing, and trying one takes two counts. Either half of the episodes has predictions of its own, and they are judged on the other half.
 """
 
 from typing import NamedTuple, Self
@@ -16,7 +16,7 @@ from rllib_wireless.envs.base import FloatArray, IntArray
 
 _LEAF = 20
 _DRAWN = 20.0
-"""Rows of the whole that count in the mean of a part."""
+"""Rows without a difference that count in each difference."""
 
 
 class CellMeans(NamedTuple):
@@ -45,12 +45,12 @@ class CellMeans(NamedTuple):
                 tree = DecisionTreeRegressor(min_samples_leaf=_LEAF, random_state=0).fit(known[fit], target[fit])
                 cells[number, of_action] = start + tree.apply(known[of_action])
                 start += tree.tree_.node_count
-        means = np.stack([np.full(len(target), target[half == number].mean()) for number in (0, 1)])
-        return cls(target, half, cells, means)._drawn_together()
+        return cls(target, half, cells, _drawn(target, half, cells, np.zeros_like(cells), np.zeros(cells.shape)))
 
     def divided(self, code: IntArray) -> Self:
         """With each cell divided by a code [T]."""
-        return self._replace(cells=paired(self.cells, code))._drawn_together()
+        cells = paired(self.cells, code)
+        return self._replace(cells=cells, means=_drawn(self.target, self.half, cells, self.cells, self.means))
 
     def numbered(self) -> Self:
         """With the cells numbered anew from 0, those without rows left out: for when more divisions follow."""
@@ -61,15 +61,23 @@ class CellMeans(NamedTuple):
         """Of each row, predicted by the other half, [T]."""
         return self.target - np.where(self.half == 0, self.means[1], self.means[0])
 
-    def _drawn_together(self) -> Self:
-        """With the means of the cells, drawn towards what was predicted before."""
-        means = self.means.copy()
-        for number in (0, 1):
-            own, cell = self.half == number, self.cells[number]
-            size = int(cell.max(initial=0)) + 1
-            sums = np.bincount(cell[own], (self.target - means[number])[own], minlength=size)
-            means[number] += (sums / (np.bincount(cell[own], minlength=size) + _DRAWN))[cell]
-        return self._replace(means=means)
+
+def _drawn(target: Floats, half: IntArray, parts: IntArray, wholes: IntArray, means: Floats) -> Floats:
+    """Predictions [2, T] by parts of cells, from those by whole cells."""
+    found = means.copy()
+    for number in (0, 1):
+        own, part, whole = half == number, parts[number], wholes[number]
+        rest = (target - means[number])[own]
+        sums, counts = _sums(part[own], part, rest), _sums(part[own], part, np.ones(len(rest)))
+        average = _sums(whole[own], whole, rest) / np.maximum(_sums(whole[own], whole, np.ones(len(rest))), 1.0)
+        found[number] += (sums - counts * average) / (counts + _DRAWN)
+    return found
+
+
+def _sums(of_fitted: IntArray, of_all: IntArray, values: Floats) -> Floats:
+    """For each row the sum of the values of its cell, [T]."""
+    sums: Floats = np.bincount(of_fitted, values, minlength=int(of_all.max(initial=0)) + 1)[of_all]
+    return sums
 
 
 def paired(a: IntArray, b: IntArray) -> IntArray:

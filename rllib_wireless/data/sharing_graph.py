@@ -290,8 +290,8 @@ def _choose(
 
 
 def _gaps(means: CellMeans, known: _Candidates, others: Sequence[int]) -> dict[int, tuple[float, float]]:
-    """By how much each candidate makes the squared error smaller than a code that says nothing, and the lower end of that."""
-    before = means.divided(np.zeros_like(known.half)).errors ** 2
+    """By how much each candidate makes the squared error smaller, and the lower end of that."""
+    before = means.errors**2
     return {j: _mean_by_episode(before - means.divided(known.shown[j]).errors ** 2, known.episode) for j in others}
 
 
