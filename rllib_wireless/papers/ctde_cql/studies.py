@@ -89,9 +89,10 @@ def _equal_dense(s: Scale) -> list[Row[Arm]]:
 
 
 def _readers(world: str) -> list[Row[Arm]]:
-    """Rules that read the powers."""
+    """Rules that read the powers, which here is no privilege."""
+    labels = {name: LABELS[name].removesuffix(" (privileged)") for name in _READ_POWERS}
     return [
-        Row({"policy": LABELS[name], "sees": "all powers", "data of": ""}, f"{name}-{world}") for name in _READ_POWERS
+        Row({"policy": label, "sees": "all powers", "data of": ""}, f"{name}-{world}") for name, label in labels.items()
     ]
 
 
