@@ -117,11 +117,11 @@ PAPER = Scale(
     exponent_sizes={10: 5, 20: 5},
     starts=("fresh", "uniform", "full"),
     start_sizes={10: 5},
-    small={2: 15, 3: 15, 5: 15},
+    small={2: 5, 3: 15, 5: 15},
     theory_devices=3,
     theory_seeds=15,
     large=(10, 100, 1000),
-    ppo={"mappo": {10: 5, 20: 5, 50: 3}, "mappo_long": {10: 3}, "ippo": {10: 5}, "a2c": {10: 5, 20: 5}},
+    ppo={"mappo": {10: 5, 20: 5}, "mappo_long": {10: 3}, "ippo": {10: 5}, "a2c": {10: 5, 20: 5}},
 )
 
 DEMO = Scale(
