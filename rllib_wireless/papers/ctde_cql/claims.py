@@ -118,6 +118,8 @@ def _equal(s: Scale) -> Iterator[Contrast]:
     words = "500 m: centralized training scores higher with the powers than with SINRs alone"
     sinr = informed(s, "centralized_dqn", "random", "default").name
     yield Contrast("equal-powers", words, central, sinr, paper=_OWN)
+    words = f"500 m: trained as long, centralized training with SINRs alone scores higher than {LABELS['itlinq']}"
+    yield Contrast("equal-sinr", words, sinr, "itlinq-default", paper=_OWN)
     words = "500 m: told all powers, CTDE has at least 98 % of the score of centralized training"
     yield Contrast("equal-98", words, told, central, factor=0.98, paper=_OWN)
     words = "500 m: CTDE scores higher told all powers than with those at its own users alone"
