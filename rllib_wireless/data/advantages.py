@@ -63,7 +63,7 @@ def _fitted(known: Decisions, x: FloatArray, rows: IntArray, y: Floats, seed: li
     state = int(np.random.SeedSequence(seed).generate_state(1)[0])
     for i in np.unique(known.agent[rows]):
         of_agent = np.flatnonzero(known.agent[rows] == i)
-        for a in range(values.shape[1]):
+        for a in range(known.mask.shape[1]):
             fit = of_agent[(known.actions[rows[of_agent]] == a) & known.known[rows[of_agent]]]
             asked = of_agent[known.mask[rows[of_agent], a]]
             if len(fit) and len(asked):

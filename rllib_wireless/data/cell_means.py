@@ -59,7 +59,8 @@ class CellMeans(NamedTuple):
     @property
     def errors(self) -> Floats:
         """Of each row, predicted by the other half, [T]."""
-        return self.target - np.where(self.half == 0, self.means[1], self.means[0])
+        errors: Floats = self.target - np.where(self.half == 0, self.means[1], self.means[0])
+        return errors
 
 
 def _drawn(target: Floats, half: IntArray, parts: IntArray, wholes: IntArray, means: Floats) -> Floats:
@@ -76,8 +77,8 @@ def _drawn(target: Floats, half: IntArray, parts: IntArray, wholes: IntArray, me
 
 def _sums(of_fitted: IntArray, of_all: IntArray, values: Floats) -> Floats:
     """For each row the sum of the values of its cell, [T]."""
-    sums: Floats = np.bincount(of_fitted, values, minlength=int(of_all.max(initial=0)) + 1)[of_all]
-    return sums
+    sums = np.bincount(of_fitted, values, minlength=int(of_all.max(initial=0)) + 1)
+    return sums[of_all].astype(np.float64)
 
 
 def paired(a: IntArray, b: IntArray) -> IntArray:
