@@ -18,7 +18,7 @@ import pytest
 import typer.main
 
 from rllib_wireless.algorithms.online import OnlineSettings
-from rllib_wireless.algorithms.registry import algorithm_names, algorithm_spec
+from rllib_wireless.algorithms.registry import VARIANTS, algorithm_names, algorithm_spec
 from rllib_wireless.algorithms.run import RUN_FIELDS
 from rllib_wireless.cli import app, run
 from rllib_wireless.console import key_values
@@ -251,7 +251,7 @@ def test_settings_named_in_the_text_of_an_algorithm_exist(name: str) -> None:
     known |= {f.name for env in env_names() for f in env_spec(env).config.documentation()}
     known |= {m.name for env in env_names() for m in env_spec(env).metrics}
     known |= {value for f in algorithm_spec(name).settings for value in re.findall(r"'(\w+)'", f.type)}  # alternatives
-    known |= FIGURES
+    known |= FIGURES | set(VARIANTS)
     assert set(re.findall(r"`([a-z]+(?:_[a-z]+)+)(?:=[^`]*)?`", text)) <= known
 
 
