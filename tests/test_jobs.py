@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ class Cluster:
         """Let a node die: all its processes at once."""
         node = self.nodes.pop(name)
         for pid in [*_descendants(node.pid), node.pid]:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may end by itself meanwhile
+                os.kill(pid, signal.SIGKILL)
         node.wait()
 
     def stop(self) -> None:
