@@ -17,7 +17,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -35,9 +35,6 @@ from rllib_wireless.policies import load_policy
 from rllib_wireless.policies.choice import Mode
 from rllib_wireless.policies.evaluation import Evaluation, PairedDifference, evaluate, paired_difference, resolve_policy
 from rllib_wireless.policies.portable import copy_policy, policy_folder
-
-if TYPE_CHECKING:
-    pass
 
 Row = dict[str, Any]
 

@@ -4,8 +4,9 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from rllib_wireless.envs.base import EnvStep, FloatArray, IntArray
+from rllib_wireless.envs.base import BoolArray, EnvStep, FloatArray, IntArray
 from rllib_wireless.envs.random import StepRandom
 
 
@@ -38,10 +39,7 @@ class RandomLegal(Policy):
     """Every legal action with equal probability."""
 
     def act(self, step: EnvStep, random: StepRandom) -> IntArray:
-        legal = step.action_mask.sum(-1)
-        self.action_prob = (1.0 / legal).astype(np.float32)
-        nth = np.floor(random.uniform() * legal)
-        actions: IntArray = (step.action_mask.cumsum(-1) > nth[..., None]).argmax(-1)
+        actions, self.action_prob = pick(step.action_mask, random.uniform())
         return actions
 
 
@@ -68,3 +66,11 @@ class RoundRobin(Policy):
         actions[served, turn[served]] = 1
         self._last[served] = turn[served]
         return actions
+
+
+def pick(allowed: BoolArray, u: npt.NDArray[np.float64]) -> tuple[IntArray, FloatArray]:
+    """One of the allowed actions [..., A], all alike, and its probability, by a uniform number each."""
+    count = allowed.sum(-1)
+    nth = np.minimum((u * count).astype(np.int64), count - 1)
+    actions: IntArray = (allowed.cumsum(-1) > nth[..., None]).argmax(-1)
+    return actions, (1.0 / count).astype(np.float32)

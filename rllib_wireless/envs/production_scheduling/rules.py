@@ -6,8 +6,8 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from rllib_wireless.configuration import CONFIG, Configuration, field
-from rllib_wireless.envs.base import BoolArray, EnvStep, FloatArray, IntArray
-from rllib_wireless.envs.policy import Policy
+from rllib_wireless.envs.base import BoolArray, EnvStep, IntArray
+from rllib_wireless.envs.policy import Policy, pick
 from rllib_wireless.envs.production_scheduling.routes import leg, times_to_finish
 from rllib_wireless.envs.production_scheduling.simulator import ProductionScheduling
 from rllib_wireless.envs.production_scheduling.tables import NOBODY, Bools, Floats, Ints, Rules
@@ -116,14 +116,6 @@ class CongestionAware(ShortestPath):
         actions = super().act(step, random)
         self.action_prob = None  # it depends on more than is observed
         return actions
-
-
-def pick(allowed: BoolArray, u: Floats) -> tuple[IntArray, FloatArray]:
-    """One of the allowed actions [..., A], and its probability, by a uniform number each."""
-    count = allowed.sum(-1)
-    nth = np.minimum((u * count).astype(np.int64), count - 1)
-    actions: IntArray = (allowed.cumsum(-1) > nth[..., None]).argmax(-1)
-    return actions, (1.0 / count).astype(np.float32)
 
 
 @jit

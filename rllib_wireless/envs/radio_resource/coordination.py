@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from rllib_wireless.configuration import CONFIG, Configuration, field
 from rllib_wireless.envs.base import BoolArray, EnvStep, IntArray
-from rllib_wireless.envs.policy import Policy
+from rllib_wireless.envs.policy import Policy, pick
 from rllib_wireless.envs.radio_resource.draws import Floats
 from rllib_wireless.envs.radio_resource.simulator import RadioResource
 from rllib_wireless.envs.radio_resource.slots import Params, link_rate, weight
@@ -48,9 +48,8 @@ class Itlinq(Policy):
         actions = np.zeros(step.acting.shape, np.int64)
         _weak_interference(n.measured, n.ranked, n.ratio, self._margin, self._exponent, actions)
         if self._epsilon > 0.0:
-            draw, legal = random.uniform() / self._epsilon, step.action_mask.sum(-1)
-            # The legal actions are the lowest ones.
-            actions = np.where(draw < 1.0, (draw * legal).astype(np.int64), actions)
+            draw = random.uniform() / self._epsilon
+            actions = np.where(draw < 1.0, pick(step.action_mask, draw)[0], actions)
         return actions
 
 

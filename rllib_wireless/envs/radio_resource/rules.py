@@ -6,7 +6,7 @@ from pydantic.dataclasses import dataclass
 
 from rllib_wireless.configuration import CONFIG, Configuration
 from rllib_wireless.envs.base import EnvStep, IntArray
-from rllib_wireless.envs.policy import Policy, RoundRobin
+from rllib_wireless.envs.policy import Policy, RandomLegal, RoundRobin
 from rllib_wireless.envs.radio_resource.simulator import RadioResource
 from rllib_wireless.envs.random import StepRandom
 
@@ -18,17 +18,11 @@ class NoConfig(Configuration):
     owner: ClassVar[str] = "radio_resource rule"
 
 
-class RandomWalk(Policy):
+class RandomWalk(RandomLegal):
     """Silence or one of the best users, all with equal probability."""
 
     def __init__(self, env: RadioResource, config: NoConfig) -> None:
         pass
-
-    def act(self, step: EnvStep, random: StepRandom) -> IntArray:
-        legal = step.action_mask.sum(-1)  # the legal actions are the lowest ones
-        self.action_prob = (1.0 / legal).astype("float32")
-        actions: IntArray = (random.uniform() * legal).astype("int64")
-        return actions
 
 
 class FullReuse(Policy):
